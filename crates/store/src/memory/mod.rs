@@ -1,0 +1,3 @@
+//! What one process keeps in its own memory.
+
+pub mod nonces;
