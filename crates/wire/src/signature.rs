@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
@@ -150,23 +151,27 @@ impl fmt::Debug for SessionKey {
 
 /// A key ready to sign and to check: HMAC-SHA-256 over `string_to_sign`.
 #[derive(Clone)]
-pub struct MacKey(hmac::Key);
+pub struct MacKey(Arc<hmac::Key>);
 
 impl MacKey {
     /// The long-lived secret: its UTF-8 bytes, prefix and checksum included.
     pub fn of_secret(secret: &AgentSecret) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes()))
+        Self::from_bytes(secret.expose().as_bytes())
     }
 
     /// A session's key.
     pub fn of_session(key: &SessionKey) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.expose()))
+        Self::from_bytes(key.expose())
     }
 
     /// A key that signs nothing anybody has: what is checked against when there is no key, so that
     /// a miss takes as long as a hit.
     pub fn dummy(random: &[u8; 32]) -> Self {
-        Self(hmac::Key::new(hmac::HMAC_SHA256, random))
+        Self::from_bytes(random)
+    }
+
+    fn from_bytes(key: &[u8]) -> Self {
+        Self(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, key)))
     }
 
     /// Signs.
@@ -178,6 +183,11 @@ impl MacKey {
     #[must_use]
     pub fn accepts(&self, rendered: &str, signature: &Signature) -> bool {
         hmac::verify(&self.0, rendered.as_bytes(), &signature.0).is_ok()
+    }
+
+    /// The tag of any bytes, in the type that [`MacKey::accepts_body`] checks.
+    pub fn tag_of(&self, bytes: &[u8]) -> BodySignature {
+        BodySignature(tag(&self.0, bytes))
     }
 
     /// Checks the older form, which covers the body alone, in constant time.

@@ -1,0 +1,6 @@
+//! Bytes to values that nobody believes yet.
+
+pub mod bearer;
+pub mod credentials;
+pub mod json;
+pub mod target;
