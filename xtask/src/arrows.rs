@@ -1,0 +1,171 @@
+//! Who may depend on whom. A crate exists to keep a dependency out; this is where that is held.
+
+use anyhow::Context as _;
+use serde_json::Value;
+
+/// What a crate of the workspace may use of the workspace.
+const MAY_USE: &[(&str, &[&str])] = &[
+    ("edgeward-wire", &[]),
+    ("edgeward-core", &["edgeward-wire"]),
+    ("edgeward-store", &["edgeward-core", "edgeward-wire"]),
+    ("edgeward-sqlite", &["edgeward-store", "edgeward-core", "edgeward-wire"]),
+    ("edgeward-keys", &["edgeward-store", "edgeward-core", "edgeward-wire"]),
+    ("edgeward-config", &["edgeward-core", "edgeward-wire"]),
+    ("edgeward-edge", SHELL),
+    ("edgeward-admin", SHELL),
+    ("edgeward-client", &["edgeward-wire"]),
+    ("edgeward", &[ANY]),
+    ("edgeward-testkit", &[ANY]),
+    ("xtask", &[ANY]),
+];
+
+/// What the two shells may use: everything that decides or describes, no backend.
+const SHELL: &[&str] =
+    &["edgeward-store", "edgeward-core", "edgeward-wire", "edgeward-keys", "edgeward-config"];
+
+/// Every crate of the workspace but the test kit.
+const ANY: &str = "*";
+
+/// Crates that only tests may use.
+const FOR_TESTS: &[&str] = &["edgeward-testkit"];
+
+/// Packages of others that only some crates may name.
+const ONLY_IN: &[(&str, &[&str])] =
+    &[("sqlx", &["edgeward-sqlite", "edgeward-postgres"]), ("redis", &["edgeward-redis"])];
+
+/// Packages of others that pure crates never name: no runtime, no sockets, no clock, no randomness.
+const NEVER_IN: &[(&str, &[&str])] =
+    &[("edgeward-wire", IMPURE), ("edgeward-core", IMPURE), ("edgeward-config", IMPURE)];
+
+const IMPURE: &[&str] = &[
+    "tokio",
+    "tokio-util",
+    "tokio-rustls",
+    "hyper",
+    "hyper-util",
+    "hyper-rustls",
+    "axum",
+    "reqwest",
+    "async-trait",
+    "socket2",
+    "rand",
+    "getrandom",
+    "chrono",
+    "tracing",
+];
+
+/// Every wrong arrow of `cargo metadata --no-deps`, as a line. Dev-dependencies are exempt: they are in no build but a test's.
+pub(crate) fn wrong(metadata: &Value) -> anyhow::Result<Vec<String>> {
+    let packages = metadata
+        .get("packages")
+        .and_then(Value::as_array)
+        .context("no packages in the metadata")?;
+    let ours: Vec<&str> = packages.iter().filter_map(name).collect();
+    let mut lines = Vec::new();
+    for package in packages {
+        let from = name(package).context("a package without a name")?;
+        let Some((_, may_use)) = MAY_USE.iter().find(|(crate_name, _)| *crate_name == from) else {
+            lines.push(format!(
+                "{from}: a crate that the table in xtask/src/arrows.rs does not know"
+            ));
+            continue;
+        };
+        let dependencies = package
+            .get("dependencies")
+            .and_then(Value::as_array)
+            .with_context(|| format!("no dependencies of {from}"))?;
+        for to in dependencies.iter().filter(|to| !is_for_tests(to)).filter_map(name) {
+            if let Some(why) = forbidden(from, may_use, to, ours.contains(&to)) {
+                lines.push(format!("{from} -> {to}: {why}"));
+            }
+        }
+    }
+    Ok(lines)
+}
+
+/// Why an arrow is wrong, if it is.
+fn forbidden(from: &str, may_use: &[&str], to: &str, ours: bool) -> Option<String> {
+    if ours {
+        if FOR_TESTS.contains(&to) && from != "xtask" {
+            return Some("it is for tests: a dev-dependency".to_owned());
+        }
+        let allowed = may_use.contains(&ANY) || may_use.contains(&to);
+        return (!allowed).then(|| match may_use {
+            [] => format!("{from} uses no crate of this workspace"),
+            may_use => format!("{from} may use {}", may_use.join(", ")),
+        });
+    }
+    let only_in = ONLY_IN.iter().find(|(package, homes)| *package == to && !homes.contains(&from));
+    if let Some((_, homes)) = only_in {
+        return Some(format!("only {} may name it", homes.join(" and ")));
+    }
+    let never =
+        NEVER_IN.iter().any(|(crate_name, packages)| *crate_name == from && packages.contains(&to));
+    never.then(|| format!("{from} decides and touches nothing"))
+}
+
+fn name(package: &Value) -> Option<&str> {
+    package.get("name").and_then(Value::as_str)
+}
+
+fn is_for_tests(dependency: &Value) -> bool {
+    dependency.get("kind").and_then(Value::as_str) == Some("dev")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::wrong;
+
+    #[test]
+    fn forbidden_arrows_are_found_and_allowed_ones_are_not() {
+        let metadata = json!({"packages": [
+            {"name": "edgeward-wire", "dependencies": [{"name": "serde", "kind": null}]},
+            {"name": "edgeward-core", "dependencies": [
+                {"name": "edgeward-wire", "kind": null},
+                {"name": "tokio", "kind": null},
+                {"name": "edgeward-store", "kind": null}]},
+            {"name": "edgeward-store", "dependencies": [
+                {"name": "edgeward-core", "kind": null},
+                {"name": "tokio", "kind": "dev"},
+                {"name": "edgeward-testkit", "kind": "dev"}]},
+            {"name": "edgeward-sqlite", "dependencies": [{"name": "sqlx", "kind": null}]},
+            {"name": "edgeward-keys", "dependencies": [{"name": "sqlx", "kind": "build"}]},
+            {"name": "edgeward-edge", "dependencies": [{"name": "edgeward-sqlite", "kind": null}]},
+            {"name": "edgeward", "dependencies": [
+                {"name": "edgeward-sqlite", "kind": null},
+                {"name": "edgeward-testkit", "kind": null}]},
+            {"name": "edgeward-testkit", "dependencies": [{"name": "edgeward-sqlite", "kind": null}]},
+            {"name": "edgeward-extra", "dependencies": []},
+        ]});
+        let arrows: Vec<String> = wrong(&metadata)
+            .expect("metadata")
+            .iter()
+            .map(|line| line.split(':').next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(
+            arrows,
+            [
+                "edgeward-core -> tokio",
+                "edgeward-core -> edgeward-store",
+                "edgeward-keys -> sqlx",
+                "edgeward-edge -> edgeward-sqlite",
+                "edgeward -> edgeward-testkit",
+                "edgeward-extra",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_arrows_of_this_workspace_are_right() {
+        let metadata = crate::metadata::of_workspace().expect("metadata");
+        assert_eq!(wrong(&metadata).expect("metadata"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn metadata_without_packages_is_an_error_and_not_a_pass() {
+        assert!(wrong(&json!({})).is_err());
+        assert!(wrong(&json!({"packages": [{"name": "edgeward-wire"}]})).is_err());
+    }
+}
