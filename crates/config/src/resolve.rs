@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
+use zeroize::Zeroizing;
 
 use crate::file::{self, FileSettings};
 use crate::finding::quoted;
@@ -13,7 +14,7 @@ use crate::setting::{Mark, Preset, Secrecy, Setting};
 use crate::sources::{Files, secret_text};
 use crate::table::{RETIRED, known_names, settings};
 use crate::url::known_scheme;
-use crate::value::{self, Value};
+use crate::value::{self, Unfit, Value};
 use crate::{Finding, Profile, Sources};
 
 /// Where an effective value came from.
@@ -126,6 +127,9 @@ pub(crate) fn resolve(
     Resolved { profile: chosen, by_name, file }
 }
 
+/// Where a value was given, and the value, unless it could not be read.
+type Given = (Origin, Option<Zeroizing<String>>);
+
 /// The sources and what it takes to ask them.
 struct Asked<'a> {
     sources: &'a Sources,
@@ -142,62 +146,57 @@ impl Asked<'_> {
         profile: Profile,
         findings: &mut Vec<Finding>,
     ) -> Effective {
+        let (origin, raw) = match (self.given(setting, findings), setting.preset(profile)) {
+            (Some((origin, raw)), _) => (origin, raw),
+            (None, Preset::Value(raw)) => {
+                (default_origin(setting, profile), Some(Zeroizing::new(raw.to_owned())))
+            }
+            (None, Preset::Unset | Preset::Derived(_)) => {
+                return Effective {
+                    setting,
+                    outcome: Outcome::Unset,
+                    origin: default_origin(setting, profile),
+                    shown: None,
+                };
+            }
+        };
         let mut effective = Effective {
             setting,
-            outcome: Outcome::Unset,
-            origin: default_origin(setting, profile),
-            shown: None,
+            outcome: Outcome::Unfit,
+            origin,
+            shown: raw.as_ref().and_then(|raw| shown(setting.secrecy, raw)),
         };
-        let raw = match self.given(setting, findings) {
-            Some((origin, raw)) => {
-                effective.origin = origin;
-                match raw {
-                    Some(raw) => raw,
-                    None => {
-                        effective.outcome = Outcome::Unfit;
-                        return effective;
-                    }
-                }
+        if let Some(raw) = raw {
+            match self.fit(&effective, &raw) {
+                Ok(value) => effective.outcome = Outcome::Fit(value),
+                Err(finding) => findings.push(finding),
             }
-            None => match setting.preset(profile) {
-                Preset::Value(raw) => raw.to_owned(),
-                Preset::Unset | Preset::Derived(_) => return effective,
-            },
-        };
-        effective.shown = shown(setting.secrecy, &raw);
-        effective.outcome = match value::read(setting.kind, &raw, self.now_ms) {
-            Ok(value) => Outcome::Fit(value),
-            Err(unfit) => {
-                effective.outcome = Outcome::Unfit;
-                let remedy =
-                    if raw.is_empty() { "Give it a value, or unset it." } else { "Correct it." };
-                findings.push(Finding::error(
-                    setting.name,
-                    effective.found(),
-                    unfit.expected,
-                    unfit.what_to_do.unwrap_or_else(|| remedy.to_owned()),
-                ));
-                return effective;
-            }
-        };
-        if let (Some(what), true) = (setting.later, effective.is_given()) {
-            findings.push(Finding::error(
-                setting.name,
-                effective.found(),
-                format!("nothing: not supported by this build yet: {what}"),
-                "Leave it out.",
-            ));
-            effective.outcome = Outcome::Unfit;
         }
         effective
     }
 
+    /// The value that a text is, or the finding that it is none.
+    fn fit(&self, effective: &Effective, raw: &str) -> Result<Value, Finding> {
+        let setting = effective.setting;
+        let value = value::read(setting.kind, raw, self.now_ms);
+        match (value, setting.later) {
+            (Ok(_), Some(what)) if effective.is_given() => Err(Unfit::later(what, "Leave it out.")),
+            (value, _) => value,
+        }
+        .map_err(|unfit| {
+            let remedy =
+                if raw.is_empty() { "Give it a value, or unset it." } else { "Correct it." };
+            Finding::error(
+                setting.name,
+                effective.found(),
+                unfit.expected,
+                unfit.what_to_do.unwrap_or_else(|| remedy.to_owned()),
+            )
+        })
+    }
+
     /// Where a value is given, and the value, unless it could not be read; then there is a finding.
-    fn given(
-        &self,
-        setting: &Setting,
-        findings: &mut Vec<Finding>,
-    ) -> Option<(Origin, Option<String>)> {
+    fn given(&self, setting: &Setting, findings: &mut Vec<Finding>) -> Option<Given> {
         let file_name = setting.secret_file_name();
         let layers = [
             (&self.sources.flags, Origin::Flag),
@@ -209,7 +208,7 @@ impl Asked<'_> {
             let path = file_name.as_ref().and_then(|name| layer.get(name));
             return Some(match (direct, path) {
                 (None, None) => continue,
-                (Some(raw), None) => (origin, Some(raw.clone())),
+                (Some(raw), None) => (origin, Some(Zeroizing::new(raw.clone()))),
                 (None, Some(path)) => self.mounted(setting, path, findings),
                 (Some(_), Some(_)) => {
                     findings.push(Finding::error(
@@ -225,12 +224,7 @@ impl Asked<'_> {
         None
     }
 
-    fn mounted(
-        &self,
-        setting: &Setting,
-        path: &str,
-        findings: &mut Vec<Finding>,
-    ) -> (Origin, Option<String>) {
+    fn mounted(&self, setting: &Setting, path: &str, findings: &mut Vec<Finding>) -> Given {
         let text = match secret_text(Path::new(path), self.files) {
             Ok(text) => Some(text),
             Err(why) => {

@@ -5,6 +5,8 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use zeroize::Zeroizing;
+
 use crate::{Faults, Finding};
 
 /// Prefixes of the environment variables that are ours.
@@ -116,9 +118,10 @@ impl Files for LocalFiles {
 }
 
 /// The text of a secret's file, without the line break at its end.
-pub(crate) fn secret_text(path: &Path, files: &dyn Files) -> Result<String, String> {
+pub(crate) fn secret_text(path: &Path, files: &dyn Files) -> Result<Zeroizing<String>, String> {
     let bytes = files.read(path).map_err(|error| error.kind().to_string())?;
-    let mut text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
+    let text = String::from_utf8(bytes).map_err(|_| "not UTF-8 text".to_owned())?;
+    let mut text = Zeroizing::new(text);
     if text.ends_with('\n') {
         text.pop();
         if text.ends_with('\r') {

@@ -165,6 +165,13 @@ const CASES: &[Case] = &[
     (Development, &[("OWNER_SCOPES", "a,,b")], "OWNER_SCOPES", Error),
     (Development, &[("OWNER_MAX_AGENTS", "0")], "OWNER_MAX_AGENTS", Error),
     (Development, &[("EDGE_DEV_NO_AUTH", "1")], "EDGE_DEV_NO_AUTH", Error),
+    (
+        Production,
+        &[("EDGE_LISTEN", "0.0.0.0:8600"), ("EDGE_TRUSTED_PROXIES", "none")],
+        "EDGE_LISTEN",
+        Error,
+    ),
+    (Development, &[("EDGE_KEK", "env:WRAPPING_KEY"), ("WRAPPING_KEY", "")], "EDGE_KEK", Error),
     // Known by name, of a build to come.
     (Development, &[("EDGE_REDIS_URL", "redis://127.0.0.1")], "EDGE_REDIS_URL", Error),
     (Development, &[("EDGE_REDIS_URL", "http://127.0.0.1")], "EDGE_REDIS_URL", Error),
@@ -367,4 +374,20 @@ fn development_settings_are_judged_as_production() {
     let relaxed =
         judge(&env(PRODUCTION, &[("AGENT_REQUIRE_NONCE", "false")]), Some(Development), NOW);
     assert_eq!(relaxed, []);
+}
+
+#[test]
+fn a_cache_of_secrets_together_with_redis_is_warned() {
+    let redis = ("EDGE_REDIS_URL", "redis://127.0.0.1");
+    for (cache, expected) in [("1000", 1), ("0", 0)] {
+        let findings =
+            judge(&env(DEVELOPMENT, &[redis, ("AGENT_SECRET_CACHE_MS", cache)]), None, NOW);
+        let warned = findings
+            .iter()
+            .filter(|finding| {
+                finding.setting == "AGENT_SECRET_CACHE_MS" && finding.level == Warning
+            })
+            .count();
+        assert_eq!(warned, expected, "{cache}");
+    }
 }

@@ -152,7 +152,7 @@ fn header_value(
     let source = node.child(name, &["file", "value"], findings)?;
     let text = match (source.string("file", findings), source.string("value", findings)) {
         (Some(path), None) => match secret_text(Path::new(path), files) {
-            Ok(text) => SecretText::new(text),
+            Ok(text) => SecretText::from(text),
             Err(why) => {
                 findings.push(Finding::error(
                     source.path_of("file"),
