@@ -37,6 +37,10 @@ const ONLY_IN: &[(&str, &[&str])] =
 const NEVER_IN: &[(&str, &[&str])] =
     &[("edgeward-wire", IMPURE), ("edgeward-core", IMPURE), ("edgeward-config", IMPURE)];
 
+/// What a pure crate is not even built with by a detour. (Entropy for the platform's own use is no runtime.)
+const RUNTIMES: &[&str] =
+    &["tokio", "mio", "hyper", "axum", "reqwest", "sqlx", "sqlx-core", "redis"];
+
 const IMPURE: &[&str] = &[
     "tokio",
     "tokio-util",
@@ -83,6 +87,44 @@ pub(crate) fn wrong(metadata: &Value) -> anyhow::Result<Vec<String>> {
     Ok(lines)
 }
 
+/// What a pure crate is built with, by detours too, and must not be; `tree` is `cargo tree --prefix none` of it.
+pub(crate) fn detours(crate_name: &str, tree: &str) -> Vec<String> {
+    let mut found: Vec<&str> = tree
+        .lines()
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| RUNTIMES.contains(name))
+        .collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+        .into_iter()
+        .map(|name| {
+            format!("{crate_name} ~> {name}: by a detour; {crate_name} decides and touches nothing")
+        })
+        .collect()
+}
+
+/// [`wrong`] and [`detours`] of this workspace.
+pub(crate) fn wrong_here() -> anyhow::Result<Vec<String>> {
+    let mut lines = wrong(&crate::metadata::of_workspace()?)?;
+    for (crate_name, _) in NEVER_IN {
+        let tree = crate::metadata::cargo(&[
+            "tree",
+            "--offline",
+            "--package",
+            crate_name,
+            "--edges",
+            "normal",
+            "--target",
+            "all",
+            "--prefix",
+            "none",
+        ])?;
+        lines.extend(detours(crate_name, &tree));
+    }
+    Ok(lines)
+}
+
 /// Why an arrow is wrong, if it is.
 fn forbidden(from: &str, may_use: &[&str], to: &str, ours: bool) -> Option<String> {
     if ours {
@@ -116,7 +158,7 @@ fn is_for_tests(dependency: &Value) -> bool {
 mod tests {
     use serde_json::json;
 
-    use super::wrong;
+    use super::{detours, wrong, wrong_here};
 
     #[test]
     fn forbidden_arrows_are_found_and_allowed_ones_are_not() {
@@ -159,8 +201,15 @@ mod tests {
 
     #[test]
     fn the_arrows_of_this_workspace_are_right() {
-        let metadata = crate::metadata::of_workspace().expect("metadata");
-        assert_eq!(wrong(&metadata).expect("metadata"), Vec::<String>::new());
+        assert_eq!(wrong_here().expect("cargo"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_runtime_that_comes_by_a_detour_is_found() {
+        let tree = "edgeward-core v0.1.0 (/x)\nh2 v0.4.0\ntokio v1.54.0\ntokio v1.54.0 (*)\n";
+        let found = detours("edgeward-core", tree);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].starts_with("edgeward-core ~> tokio"));
     }
 
     #[test]

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
     let complaints = match command.as_str() {
         "docs" => docs().map(|()| Vec::new()),
-        "arrows" => metadata::of_workspace().and_then(|metadata| arrows::wrong(&metadata)),
+        "arrows" => arrows::wrong_here(),
         "bans" => bans::present(),
         _ => {
             eprintln!("{USAGE}");
