@@ -4,18 +4,19 @@ use async_trait::async_trait;
 use edgeward_core::nonce::{Claim, ClaimOutcome};
 use edgeward_core::record::Session;
 use edgeward_core::time::{MonoMs, WallMs};
-use edgeward_wire::{AgentId, SessionIdHash};
+use edgeward_wire::{AgentId, SessionIdHash, SessionKey};
 
 use crate::StoreError;
 
 /// Sessions, found by the hash of their id.
 #[async_trait]
 pub trait Sessions: Send + Sync {
-    /// Keeps a new session until it expires.
+    /// Keeps a new session until it expires. `key` is the key that `session` checks signatures with,
+    /// for a store that must write it down.
     ///
     /// # Errors
     /// When it could not be kept; then nobody may be told of it.
-    async fn start_session(&self, session: Session) -> Result<(), StoreError>;
+    async fn start_session(&self, session: Session, key: SessionKey) -> Result<(), StoreError>;
 
     /// Finds a session that has neither ended nor expired.
     ///
