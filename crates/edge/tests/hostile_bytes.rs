@@ -102,7 +102,8 @@ impl Echo {
         address
     }
 
-    /// Serves one connection without a network; at most `window` bytes are under way in each direction.
+    /// Serves one connection without a network; at most `window` bytes are under way in each
+    /// direction.
     fn connect(&self, window: usize) -> DuplexStream {
         let (client, server) = duplex(window);
         tokio::spawn(self.clone().serve(server));
@@ -307,7 +308,8 @@ async fn pipelined_requests_are_answered_in_order_up_to_the_bad_one() {
     let wait = "GET /wait HTTP/1.1\r\nHost: a\r\n\r\n";
     let all = [GOOD, &length, &chunked, GOOD, wait, &bad, SMUGGLED].concat();
     client.write_all(all.as_bytes()).await.unwrap();
-    // The first four are answered while the bad one lies behind the fifth, which is then answered too.
+    // The first four are answered while the bad one lies behind the fifth, which is then answered
+    // too.
     let mut answers = read_until(&mut client, "len=3").await;
     echo.permits.add_permits(1);
     answers += &read_all(&mut client).await;
@@ -490,7 +492,8 @@ fn stream() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    /// However the bytes lie and are cut, hyper serves the heads that the rules allow, no more and no fewer.
+    /// However the bytes lie and are cut, hyper serves the heads that the rules allow, no more and
+    /// no fewer.
     #[test]
     fn hyper_reads_what_the_rules_read(stream in stream(), window in 1_usize..300) {
         let runtime =

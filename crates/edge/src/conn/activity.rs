@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 /// How many exchanges are in flight on one connection, and when the last one ended.
 ///
-/// A connection is idle only while nothing is in flight: the HTTP library reads from the socket while it streams an
-/// answer, and such a read may well wait for hours.
+/// A connection is idle only while nothing is in flight: the HTTP library reads from the socket
+/// while it streams an answer, and such a read may well wait for hours.
 #[derive(Debug)]
 pub struct Activity {
     in_flight: AtomicUsize,
@@ -29,7 +29,8 @@ impl Activity {
         }
     }
 
-    /// Begins an exchange, which ends when the guard is dropped: keep it as long as the answer's body.
+    /// Begins an exchange, which ends when the guard is dropped: keep it as long as the answer's
+    /// body.
     pub fn begin(activity: &Arc<Self>) -> InFlight {
         activity.in_flight.fetch_add(1, Ordering::AcqRel);
         InFlight { activity: Arc::clone(activity) }
@@ -69,7 +70,8 @@ impl Drop for InFlight {
     }
 }
 
-/// Bytes that went over a socket, for whoever wants to know what a connection has held back or let through.
+/// Bytes that went over a socket, for whoever wants to know what a connection has held back or let
+/// through.
 #[derive(Debug, Default)]
 pub struct Traffic {
     /// Bytes read from the socket.

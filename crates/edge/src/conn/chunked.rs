@@ -1,7 +1,8 @@
 //! Follows a chunked body (RFC 9112, section 7.1), stricter than the grammar's lenient readings.
 //!
-//! Sizes are 1 to 15 hex digits without blanks, every line ends in CRLF, and trailers obey the rules of header
-//! fields. A byte is judged when it comes, so it does not matter how the body is cut.
+//! Sizes are 1 to 15 hex digits without blanks, every line ends in CRLF, and trailers obey the
+//! rules of header fields. A byte is judged when it comes, so it does not matter how the body is
+//! cut.
 
 use super::head::{MAX_FIELDS, MAX_HEAD, is_control, is_token};
 
@@ -69,7 +70,8 @@ enum State {
 }
 
 impl Chunks {
-    /// Follows the next bytes. After [`Step::End`] or [`Step::Refused`] the machine is of no further use.
+    /// Follows the next bytes. After [`Step::End`] or [`Step::Refused`] the machine is of no
+    /// further use.
     pub fn feed(&mut self, bytes: &[u8]) -> Step {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {

@@ -8,8 +8,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// A timer whose end is told at every poll.
 ///
-/// A later end than before does not touch the runtime's timer: it fires early and is set again then. So a connection
-/// that is in use does so once in a deadline, not once in a request.
+/// A later end than before does not touch the runtime's timer: it fires early and is set again
+/// then. So a connection that is in use does so once in a deadline, not once in a request.
 #[derive(Debug, Default)]
 pub(super) struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,

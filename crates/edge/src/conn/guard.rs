@@ -19,9 +19,10 @@ const MAX_LINGER: usize = 256 * 1024;
 
 /// A socket that lets only well-formed HTTP through and keeps the deadlines of a connection.
 ///
-/// Reading fails with [`io::ErrorKind::TimedOut`] when a head is late, and with [`io::ErrorKind::InvalidData`] when an
-/// HTTP/2 connection breaks a limit; it ends as if the peer had closed when the connection has been idle for too long.
-/// Writing fails with [`io::ErrorKind::TimedOut`] when the peer takes nothing for too long.
+/// Reading fails with [`io::ErrorKind::TimedOut`] when a head is late, and with
+/// [`io::ErrorKind::InvalidData`] when an HTTP/2 connection breaks a limit; it ends as if the peer
+/// had closed when the connection has been idle for too long. Writing fails with
+/// [`io::ErrorKind::TimedOut`] when the peer takes nothing for too long.
 #[derive(Debug)]
 pub struct Guard<IO> {
     io: IO,
@@ -66,7 +67,8 @@ enum Expired {
 impl<IO> Guard<IO> {
     /// Guards a connection of HTTP/1, or of HTTP/2 if it begins with the preface of that.
     ///
-    /// `traffic` counts the bytes of the connection. The deadline of the first head runs from this call.
+    /// `traffic` counts the bytes of the connection. The deadline of the first head runs from this
+    /// call.
     pub fn new(
         io: IO,
         limits: Limits,
@@ -76,7 +78,8 @@ impl<IO> Guard<IO> {
         Self::with(io, limits, activity, traffic, Wire::new(frame_limits(limits)))
     }
 
-    /// Guards a connection on which HTTP/2 was agreed by ALPN: anything else than its preface ends it.
+    /// Guards a connection on which HTTP/2 was agreed by ALPN: anything else than its preface ends
+    /// it.
     pub fn h2(
         io: IO,
         limits: Limits,
@@ -172,8 +175,8 @@ impl<IO> Guard<IO> {
         };
         let span = Duration::from_millis(span_ms.max(1));
         if self.activity.in_flight() > 0 {
-            // Silence says nothing now. The library may not read again when the exchange ends (HTTP/2), so the timer
-            // has to look again by itself.
+            // Silence says nothing now. The library may not read again when the exchange ends
+            // (HTTP/2), so the timer has to look again by itself.
             let _ = self.read_deadline.poll(cx, Instant::now() + span);
             return Poll::Pending;
         }

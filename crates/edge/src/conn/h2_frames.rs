@@ -1,5 +1,6 @@
-//! Walks the frame headers of an HTTP/2 connection (RFC 9113, section 4.1) and counts the frames that make a peer
-//! work without asking for anything: the floods of RFC 9113, section 10.5. Payloads are skipped unread.
+//! Walks the frame headers of an HTTP/2 connection (RFC 9113, section 4.1) and counts the frames
+//! that make a peer work without asking for anything: the floods of RFC 9113, section 10.5.
+//! Payloads are skipped unread.
 
 /// Bytes of a frame header.
 const HEADER: usize = 9;
@@ -125,8 +126,8 @@ impl Frames {
     }
 }
 
-/// Whether a frame costs work and carries nothing. `WINDOW_UPDATE` is left out: a client that reads a long stream
-/// sends them by the thousand.
+/// Whether a frame costs work and carries nothing. `WINDOW_UPDATE` is left out: a client that reads
+/// a long stream sends them by the thousand.
 const fn is_idle_work(kind: u8, flags: u8, length: u32) -> bool {
     match kind {
         RST_STREAM | PING | SETTINGS | PRIORITY => true,

@@ -1,8 +1,8 @@
 //! Judges the head of one HTTP/1 request: bytes in, verdict out.
 //!
-//! The rules are narrower than RFC 9112 allows a recipient to be, because whatever two parsers could read
-//! differently is how a second request is smuggled past the first parser. Nothing here is repaired: a head is
-//! right, not complete yet, or refused.
+//! The rules are narrower than RFC 9112 allows a recipient to be, because whatever two parsers
+//! could read differently is how a second request is smuggled past the first parser. Nothing here
+//! is repaired: a head is right, not complete yet, or refused.
 
 use memchr::memchr;
 
@@ -91,7 +91,8 @@ pub fn judge(bytes: &[u8]) -> Result<Option<Head>, Fault> {
     Scan::default().advance(bytes)
 }
 
-/// A head as far as it has been judged, so that one which comes in pieces is not judged from its start again.
+/// A head as far as it has been judged, so that one which comes in pieces is not judged from its
+/// start again.
 #[derive(Debug, Default)]
 pub struct Scan {
     line_start: usize,
@@ -111,12 +112,13 @@ enum Version {
 impl Scan {
     /// Judges on: `bytes` are all bytes of the head so far, those of earlier calls included.
     ///
-    /// `Ok(None)` promises that no line in `bytes` ends in anything but CRLF and that none of them is empty, so no
-    /// other parser can take them for a whole head.
+    /// `Ok(None)` promises that no line in `bytes` ends in anything but CRLF and that none of them
+    /// is empty, so no other parser can take them for a whole head.
     ///
     /// # Errors
     ///
-    /// The first rule that the bytes break. The same bytes give the same answer, however they are cut.
+    /// The first rule that the bytes break. The same bytes give the same answer, however they are
+    /// cut.
     pub fn advance(&mut self, bytes: &[u8]) -> Result<Option<Head>, Fault> {
         let window = bytes.get(..MAX_HEAD).unwrap_or(bytes);
         while let Some(offset) = memchr(b'\n', window.get(self.searched..).unwrap_or_default()) {
@@ -170,7 +172,8 @@ impl Scan {
     }
 
     fn frame(&mut self, framing: Framing) -> Result<(), Fault> {
-        // Two equal lengths are refused as well: some hop joins them with a comma, the next cannot read that.
+        // Two equal lengths are refused as well: some hop joins them with a comma, the next cannot
+        // read that.
         match self.framing.replace(framing) {
             None => Ok(()),
             Some(_) => Err(Fault::FramedTwice),
@@ -188,19 +191,21 @@ impl Scan {
 
 /// Splits a line without its CRLF into name and value (blanks around the value included).
 pub(super) fn split_field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    if has_control(line) {
-        return Err(Fault::Control);
+    let end = line.iter().position(|&byte| !is_token(byte)).unwrap_or(line.len());
+    match line.split_at_checked(end) {
+        Some((name, [b':', value @ ..])) if !name.is_empty() && !has_control(value) => {
+            Ok((name, value))
+        }
+        Some(_) | None => Err(field_fault(line)),
     }
-    if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Fault::Folded);
+}
+
+fn field_fault(line: &[u8]) -> Fault {
+    match line.first() {
+        _ if has_control(line) => Fault::Control,
+        Some(b' ' | b'\t') => Fault::Folded,
+        Some(_) | None => Fault::FieldName,
     }
-    let (name, value) = memchr(b':', line)
-        .and_then(|colon| line.split_at_checked(colon))
-        .ok_or(Fault::FieldName)?;
-    if name.is_empty() || !name.iter().all(|&byte| is_token(byte)) {
-        return Err(Fault::FieldName);
-    }
-    Ok((name, value.get(1..).unwrap_or_default()))
 }
 
 fn request_line(line: &[u8]) -> Result<Version, Fault> {
@@ -243,9 +248,26 @@ fn content_length(value: &[u8]) -> Result<u64, Fault> {
 }
 
 /// Whether a byte may stand in a method or a field name (`tchar`, RFC 9110, section 5.6.2).
-pub(super) const fn is_token(byte: u8) -> bool {
-    matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
+pub(super) fn is_token(byte: u8) -> bool {
+    // A table, because this is asked of every byte of every name.
+    TOKEN.get(usize::from(byte)).copied().unwrap_or(false)
 }
+
+// INVARIANT: `byte` stays below the table's length; this is evaluated by the compiler, so a wrong
+// index would not build.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+static TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = matches!(
+            byte,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~'
+        );
+        byte += 1;
+    }
+    table
+};
 
 /// Whether a byte is a control character other than HTAB.
 pub(super) const fn is_control(byte: u8) -> bool {

@@ -11,9 +11,9 @@ const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Takes the place of the first bytes that are refused.
 ///
-/// It makes hyper's parser fail wherever it stands: NUL is no part of a method, a target, a field, a chunk size or a
-/// line end; the bare LF ends a chunk extension, in which NUL would pass; and the empty lines end a head or trailers,
-/// which are parsed only when they are complete.
+/// It makes hyper's parser fail wherever it stands: NUL is no part of a method, a target, a field,
+/// a chunk size or a line end; the bare LF ends a chunk extension, in which NUL would pass; and the
+/// empty lines end a head or trailers, which are parsed only when they are complete.
 pub(super) const POISON: &[u8] = b"\0\n\r\n\r\n";
 
 /// Why bytes are refused.
@@ -93,8 +93,9 @@ impl Wire {
 
     /// Judges the next bytes, which came at `now_ms` (looked at for HTTP/2 only).
     ///
-    /// A `#` in a request's target becomes `%`, and so do the target's bytes after it: the HTTP library would cut a
-    /// fragment away unseen, whereas an invalid escape reaches the check of the target and is refused there.
+    /// A `#` in a request's target becomes `%`, and so do the target's bytes after it: the HTTP
+    /// library would cut a fragment away unseen, whereas an invalid escape reaches the check of the
+    /// target and is refused there.
     pub(super) fn inspect(&mut self, bytes: &mut [u8], now_ms: impl FnOnce() -> u64) -> Verdict {
         let mut at = 0;
         while let Some(rest) = bytes.get_mut(at..).filter(|rest| !rest.is_empty()) {

@@ -102,6 +102,20 @@ async fn an_idle_connection_ends_cleanly() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_puts_idleness_off() {
+    let Rig { mut peer, mut guard, .. } = rig();
+    peer.write_all(GET).await.unwrap();
+    let client = tokio::spawn(async move {
+        sleep(Duration::from_secs(50)).await;
+        peer.write_all(GET).await.unwrap();
+        peer
+    });
+    let (_, seconds) = read_out(&mut guard).await;
+    assert_about(seconds, 110.0);
+    drop(client.await);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_write_puts_idleness_off() {
     let mut rig = rig();
     rig.peer.write_all(GET).await.unwrap();
@@ -263,6 +277,8 @@ async fn an_oversized_frame_is_an_error() {
     rig.peer.write_all(&[&preface[..], &frame].concat()).await.unwrap();
     let (result, _) = read_out(&mut rig.guard).await;
     assert_eq!(result.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    rig.peer.write_all(&[0; 9]).await.unwrap();
+    assert_eq!(rig.guard.read(&mut [0; 9]).await.unwrap(), 0, "nothing is read after it");
 }
 
 #[tokio::test(start_paused = true)]
@@ -274,6 +290,21 @@ async fn a_refused_peer_may_finish_sending() {
     peer.write_all(&[0; 100_000]).await.unwrap();
     drop(peer);
     timeout(Duration::from_millis(900), closing).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_in_the_middle_of_a_request_may_finish_it() {
+    let heads =
+        ["POST / HTTP/1.1\r\n", "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000\r\n\r\n"];
+    for head in heads {
+        let Rig { mut peer, mut guard, .. } = rig();
+        peer.write_all(head.as_bytes()).await.unwrap();
+        guard.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        let closing = tokio::spawn(async move { guard.shutdown().await });
+        peer.write_all(&[0; 100_000]).await.unwrap();
+        drop(peer);
+        timeout(Duration::from_millis(900), closing).await.unwrap().unwrap().unwrap();
+    }
 }
 
 #[tokio::test(start_paused = true)]

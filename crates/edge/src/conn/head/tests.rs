@@ -146,3 +146,11 @@ fn a_bare_line_feed_is_found_before_the_head_ends() {
     assert_eq!(judge(b"\n"), Err(Fault::LineEnd));
     assert_eq!(judge(b"\r\n"), Err(Fault::LeadingEmptyLine));
 }
+
+#[test]
+fn token_characters_are_those_of_the_standard() {
+    for byte in 0..=u8::MAX {
+        let expected = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        assert_eq!(is_token(byte), expected, "{byte:#x}");
+    }
+}

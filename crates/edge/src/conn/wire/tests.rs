@@ -111,8 +111,11 @@ fn http2_is_known_by_its_preface_only() {
         (late.passed.as_slice(), late.fault),
         (GET.as_bytes(), Some(head::Fault::Version.into()))
     );
-    let nearly = read_whole("PRI * HTTP/2.0\r\n\r\nSM\r\n\r!");
-    assert_eq!(nearly.fault, Some(head::Fault::Version.into()));
+    let nearly = format!("PRI * HTTP/2.0\r\n\r\nSM\r\n\r{GET}");
+    for cut in 0..24 {
+        let fault = read(Wire::new(LIMITS), nearly.as_bytes(), &[cut]).fault;
+        assert_eq!(fault, Some(head::Fault::Version.into()), "cut at {cut}");
+    }
     passes("PRI * HTTP/1.1\r\nHost: a\r\n\r\n", 1);
     passes("PROPFIND / HTTP/1.1\r\nHost: a\r\n\r\n", 1);
 }
