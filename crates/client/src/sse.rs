@@ -59,11 +59,12 @@ impl Parser {
     /// When a line or an event is over 4 MiB.
     pub fn push(&mut self, piece: &[u8]) -> Result<Vec<Event>> {
         let mut events = Vec::new();
-        let mut rest = piece;
-        if std::mem::take(&mut self.after_cr) && !rest.is_empty() {
-            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
-        } else if piece.is_empty() {
+        if piece.is_empty() {
             return Ok(events);
+        }
+        let mut rest = piece;
+        if std::mem::take(&mut self.after_cr) {
+            rest = rest.strip_prefix(b"\n").unwrap_or(rest);
         }
         while let Some(at) = memchr::memchr2(b'\n', b'\r', rest) {
             let (line, end) = rest.split_at(at);
@@ -212,6 +213,12 @@ mod tests {
         let (events, id, _) = read(&[b"id: 1\ndata: x\n\nid: 2\ndata: y\n"]);
         assert_eq!(events, [event("1", "message", "x")]);
         assert_eq!(id, "1");
+    }
+
+    #[test]
+    fn an_empty_piece_between_cr_and_lf_changes_nothing() {
+        let (events, ..) = read(&[b"data: a\r", b"", b"\ndata: b\r", b"\n\r\n"]);
+        assert_eq!(events, [event("", "message", "a\nb")]);
     }
 
     #[test]
