@@ -136,6 +136,7 @@ mod tests {
             "ftp://example.org",
             "http://",
             "http://user@example.org",
+            "http://user:pw@example.org:80",
             "http://example.org/#f",
             "http://example.org:0",
             "http://example.org:",

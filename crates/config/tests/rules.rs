@@ -391,3 +391,11 @@ fn a_cache_of_secrets_together_with_redis_is_warned() {
         assert_eq!(warned, expected, "{cache}");
     }
 }
+
+#[test]
+fn a_relative_and_an_absolute_path_to_the_generated_key_are_one_place() {
+    let here = std::env::current_dir().unwrap();
+    let reference = format!("file:{}/some-data/kek", here.display());
+    let sources = env(PRODUCTION, &[("EDGE_DATA_DIR", "./some-data"), ("EDGE_KEK", &reference)]);
+    assert!(faults(&sources).iter().any(|fault| fault.expected.contains("generated")));
+}

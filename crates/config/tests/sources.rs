@@ -280,3 +280,12 @@ fn no_secret_is_printed_in_a_fault() {
         assert!(!format!("{faults} {faults:?}").contains("hunter2"), "{faults}");
     }
 }
+
+#[test]
+fn a_list_in_the_file_holds_one_thing_per_item() {
+    for text in
+        ["[owner]\nscopes = [\"a,b\"]", "[owner]\nscopes = [1]", "[edge]\nlisten = { port = 1 }"]
+    {
+        assert_eq!(faults(&with_file(env(DEVELOPMENT, &[]), text)).len(), 1, "{text}");
+    }
+}
