@@ -22,7 +22,6 @@
 //!
 //! ```no_run
 //! use edgeward_client::{Agent, Enrollment, Settings, StreamOptions};
-//! use futures_util::StreamExt as _;
 //! use http::{HeaderMap, Method};
 //!
 //! # async fn example() -> edgeward_client::Result<()> {

@@ -42,7 +42,6 @@ impl Stamp {
 
 /// Which key signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum SignedBy {
     /// The long-lived secret: no session is held.
     Secret,

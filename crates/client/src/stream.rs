@@ -54,6 +54,11 @@ impl EventStream {
         let reader = Reader::new(agent, target, options);
         Self(Box::pin(futures_util::stream::unfold(reader, Reader::next)))
     }
+
+    /// The next event; `None` at the end. May be dropped before it completes, and nothing is lost.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        std::future::poll_fn(|cx| self.0.as_mut().poll_next(cx)).await
+    }
 }
 
 impl Stream for EventStream {

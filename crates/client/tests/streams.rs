@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use edgeward_client::{Error, Event, EventStream, StreamOptions};
 use edgeward_wire::Code;
-use futures_util::StreamExt as _;
 use serde_json::json;
 use support::{FakeClock, Piece, Reply, Scene, soon};
 use tokio::sync::mpsc;

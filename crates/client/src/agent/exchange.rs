@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Url;
 
 use super::Agent;
-use crate::credentials::Session;
+use crate::credentials::{SecretText, Session};
 use crate::response;
 use crate::retry::{Action, Spent};
 use crate::sign::{self, Stamp, StringSigned, Unsigned};
@@ -57,7 +57,7 @@ pub(super) enum Renewing {
 struct Attempt {
     request: reqwest::Request,
     session: Option<SessionId>,
-    token_received_at_ms: Option<u64>,
+    token: Option<SecretText>,
     signed: StringSigned,
 }
 
@@ -68,7 +68,7 @@ impl Agent {
         loop {
             let sent_at_ms = self.now_ms();
             let attempt = self.attempt(exchange)?;
-            let (session, token) = (attempt.session, attempt.token_received_at_ms);
+            let (session, token) = (attempt.session, attempt.token);
             let answer = self.transmit(attempt.request).await?;
             let refusal = match response::refusal(answer).await? {
                 Ok(answer) => return Ok(answer),
@@ -131,13 +131,13 @@ impl Agent {
         let unsigned = Unsigned { method: &method, target: &target, content_type, body: &body };
         let signed = sign::sign(&held, session.as_ref(), &stamp, &unsigned, &mut headers)?;
         let token = held.token.as_ref().filter(|token| exchange.token && token.expires_at_ms > now);
-        if let Some(token) = token {
-            headers.insert(http::header::AUTHORIZATION, sign::bearer(token.jwt.expose())?);
+        let token = token.map(|token| token.jwt.clone());
+        if let Some(jwt) = &token {
+            headers.insert(http::header::AUTHORIZATION, sign::bearer(jwt.expose())?);
         }
-        let token_received_at_ms = token.map(|token| token.received_at_ms);
         let request = assemble(method, url, headers, body);
         let session = session.map(|session: Session| session.id);
-        Ok(Attempt { request, session, token_received_at_ms, signed })
+        Ok(Attempt { request, session, token, signed })
     }
 
     async fn transmit(&self, request: reqwest::Request) -> Result<reqwest::Response> {

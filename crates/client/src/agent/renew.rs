@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::Agent;
 use super::exchange::{Content, Exchange, Renewing, Signer, json_headers};
-use crate::credentials::{Session, Token, four_fifths};
+use crate::credentials::{SecretText, Session, Token, four_fifths};
 use crate::response::own_json;
 use crate::target::Target;
 use crate::{Error, Result};
@@ -215,7 +215,7 @@ impl Agent {
     /// A session in place of the one that was refused, unless another task has replaced it already.
     pub(super) async fn replace_session(&self, refused: Option<SessionId>) -> Result<()> {
         let _turn = self.inner.turn.lock().await;
-        if self.session().map(|session| session.id) != refused {
+        if self.session().is_some_and(|held| Some(held.id) != refused) {
             return Ok(());
         }
         self.held().session = None;
@@ -223,10 +223,11 @@ impl Agent {
     }
 
     /// A token in place of the one that was refused, unless another task has replaced it already.
-    pub(super) async fn replace_token(&self, refused_of_ms: Option<u64>) -> Result<()> {
+    pub(super) async fn replace_token(&self, refused: Option<SecretText>) -> Result<()> {
         let _turn = self.inner.turn.lock().await;
-        let held_of_ms = self.held().token.as_ref().map(|token| token.received_at_ms);
-        if refused_of_ms.is_some() && held_of_ms != refused_of_ms {
+        let now = self.now_ms();
+        let live = self.held().token.clone().filter(|token| token.expires_at_ms > now);
+        if live.is_some_and(|held| Some(held.jwt) != refused) {
             return Ok(());
         }
         self.refresh_in_turn().await
