@@ -81,3 +81,6 @@ pub mod time;
 pub mod verify;
 
 pub use rejection::Rejection;
+
+#[cfg(test)]
+mod tests;

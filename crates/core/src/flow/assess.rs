@@ -75,7 +75,7 @@ impl Checked {
         let version = self.check_proof(now, &body)?;
         // From here on the caller is the agent, unless a token alone speaks for it.
         let Some(agent) = self.agent.clone() else {
-            return Err(Rejection::UnknownAgent);
+            return Err(self.refuse_unknown(&token));
         };
         let Self { screened, session, token_due, .. } = self;
         let request = screened.request;
@@ -104,12 +104,26 @@ impl Checked {
         Ok(Commit { request, caller, body, ask, token: verified, claim })
     }
 
+    /// A JWT alone is verified even for an agent that there is not: a forged one must not tell
+    /// which agents there are.
+    fn refuse_unknown(&self, token: &Token) -> Rejection {
+        match (&self.screened.proof, &self.screened.bearer) {
+            (Proof::Token, Some(text)) => verify_token(&self.screened.request, text, token)
+                .err()
+                .unwrap_or(Rejection::UnknownAgent),
+            (Proof::Token, None)
+            | (Proof::Signature { .. } | Proof::Secret(_) | Proof::Body(_), _) => {
+                Rejection::UnknownAgent
+            }
+        }
+    }
+
     /// Step 5.
     fn check_proof(&self, now: Now, body: &HashedBody) -> Result<Option<u32>, Rejection> {
         let agent = self.agent.as_deref();
         let request = &self.screened.request;
         let dummy = &request.policy.dummy_key;
-        match &self.screened.proof {
+        let version = match &self.screened.proof {
             Proof::Signature { signature, session, .. } => {
                 let to_sign = string_to_sign(
                     request,
@@ -117,27 +131,20 @@ impl Checked {
                     session.as_ref().map_or("", |id| id.expose()),
                     body,
                 );
-                let version = signature::check(
-                    &to_sign,
-                    signature,
-                    self.session.as_ref(),
-                    agent,
-                    dummy,
-                    now.wall,
-                )?;
-                if agent.is_some_and(|agent| agent.legacy) {
-                    return Err(Rejection::LegacySecret);
-                }
-                Ok(Some(version))
+                let session = self.session.as_ref();
+                signature::check(&to_sign, signature, session, agent, dummy, now.wall)?
             }
-            Proof::Secret(secret) => {
-                signature::check_secret(secret, agent, dummy, now.wall).map(Some)
-            }
+            Proof::Secret(secret) => signature::check_secret(secret, agent, dummy, now.wall)?,
             Proof::Body(signature) => {
-                signature::check_body(body.bytes(), signature, agent, dummy, now.wall).map(Some)
+                return signature::check_body(body.bytes(), signature, agent, dummy, now.wall)
+                    .map(Some);
             }
-            Proof::Token => Ok(None),
+            Proof::Token => return Ok(None),
+        };
+        if agent.is_some_and(|agent| agent.legacy) {
+            return Err(Rejection::LegacySecret);
         }
+        Ok(Some(version))
     }
 }
 
@@ -209,15 +216,20 @@ fn check_token(
     let Some(text) = bearer else {
         return if required { Err(Rejection::TokenRequired) } else { Ok(None) };
     };
-    let expected = Expected { issuer: &request.policy.issuer, audience: &request.policy.audience };
-    let verified = match token.remembered.filter(|known| known.is_of(token.keys.generation)) {
-        Some(known) => known,
-        None => {
-            VerifiedToken::verify(&text, &token.keys, expected).map_err(Rejection::TokenInvalid)?
-        }
-    };
+    let verified = verify_token(request, &text, &token)?;
     verified.check(agent.id, agent.epoch, now.wall).map_err(Rejection::TokenInvalid)?;
     Ok(Some(verified))
+}
+
+/// Verifies a JWT, unless one of this text was verified by the same ring before.
+fn verify_token(request: &Request, text: &str, token: &Token) -> Result<VerifiedToken, Rejection> {
+    if let Some(known) = &token.remembered
+        && known.is_of(token.keys.generation)
+    {
+        return Ok(known.clone());
+    }
+    let expected = Expected { issuer: &request.policy.issuer, audience: &request.policy.audience };
+    VerifiedToken::verify(text, &token.keys, expected).map_err(Rejection::TokenInvalid)
 }
 
 /// The bodies of the edge's own endpoints.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Presented::read            shape, target, which credentials        (no look-up)
-//!   .screen(now, floor, …)   source budget, time                     (no look-up)
+//!   .screen(now, floor, …)   source budget, time, session where due   (no look-up)
 //! Screened::needs            which session and agent to look up
 //!   .begin(facts, now)       session                                 (facts)
 //! Checked                    the body is owed
@@ -23,7 +23,7 @@ use edgeward_wire::signature::BodySignature;
 use edgeward_wire::{AgentId, AgentSecret, Nonce, SessionId, SessionIdHash, Signature, header};
 use http::request::Parts;
 
-use crate::policy::{Endpoint, Policy, Requirements, SessionRule};
+use crate::policy::{Endpoint, Policy, Requirements, SessionRule, TokenRule};
 use crate::read::bearer::{Form, UnverifiedToken};
 use crate::read::credentials::{self, Credentials, Shaped, Signed};
 use crate::record::{Agent, Fact, Session};
@@ -135,8 +135,12 @@ impl Presented {
         {
             return Err(Rejection::Malformed("x-session-id has no place on this call".into()));
         }
-        let request = Request { parts, client, endpoint, policy, need };
+        let mut request = Request { parts, client, endpoint, policy, need };
         let (named, proof, bearer) = request.accept(credentials, now.wall)?;
+        if matches!(proof, Proof::Token) {
+            // It is all the proof that there is, whatever the deployment asks as to JWTs.
+            request.need.token = TokenRule::Required;
+        }
         Ok(Self { request, named, proof, bearer })
     }
 
@@ -145,11 +149,12 @@ impl Presented {
         self.named
     }
 
-    /// Steps 1 and 2: the source's budget, then time.
+    /// Steps 1 and 2: the source's budget, then time. What step 3 can refuse without a look-up, it
+    /// refuses here.
     ///
     /// # Errors
     /// [`Rejection::BackingOff`], [`Rejection::Starting`], [`Rejection::ClockOutside`],
-    /// [`Rejection::UnderFloor`].
+    /// [`Rejection::UnderFloor`], [`Rejection::SessionRequired`].
     pub fn screen(self, now: Now, floor: Floor, budget: Budget) -> Result<Screened, Rejection> {
         if let Some(retry_after_ms) = budget.wait_ms {
             return Err(Rejection::BackingOff { retry_after_ms });
@@ -157,6 +162,10 @@ impl Presented {
         let Self { request, named, proof, bearer } = self;
         let screened = Screened { request, named, proof, bearer, floor };
         screened.check_time(now)?;
+        if screened.request.need.session == SessionRule::Required && screened.session_id().is_none()
+        {
+            return Err(Rejection::SessionRequired);
+        }
         Ok(screened)
     }
 }
@@ -228,17 +237,15 @@ impl Screened {
     /// Step 3: the session, by what stores answered.
     ///
     /// # Errors
-    /// [`Rejection::SessionRequired`], the four reasons of an invalid session, and
-    /// [`Rejection::Unavailable`] where a store could not answer.
+    /// The four reasons of an invalid session, and [`Rejection::Unavailable`] where a store could
+    /// not answer.
     pub fn begin(self, facts: Facts, now: Now) -> Result<Checked, Rejection> {
         let agent = match facts.agent {
-            Fact::Answered(agent) => agent,
+            // The answer to another question is none.
+            Fact::Answered(agent) => agent.filter(|agent| agent.id == self.named),
             Fact::Unavailable => return Err(Rejection::Unavailable(Dependency::Database)),
         };
         let session = match (self.session_id(), facts.session) {
-            (None, _) if self.request.need.session == SessionRule::Required => {
-                return Err(Rejection::SessionRequired);
-            }
             (None, _) => None,
             (Some(_), Fact::Unavailable) => {
                 return Err(Rejection::Unavailable(Dependency::Sessions));
@@ -299,10 +306,10 @@ impl Checked {
     /// The JWT's text, for finding a remembered one.
     pub fn bearer(&self) -> Option<&str> {
         match self.screened.request.need.token {
-            crate::policy::TokenRule::Ignored => None,
-            crate::policy::TokenRule::Required
-            | crate::policy::TokenRule::BySession
-            | crate::policy::TokenRule::IfPresent => self.screened.bearer.as_deref(),
+            TokenRule::Ignored => None,
+            TokenRule::Required | TokenRule::BySession | TokenRule::IfPresent => {
+                self.screened.bearer.as_deref()
+            }
         }
     }
 

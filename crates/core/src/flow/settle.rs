@@ -91,17 +91,19 @@ impl Caller {
     /// What ended meanwhile.
     pub fn holds(&self, facts: &Facts, now: Now) -> Result<(), Rejection> {
         let agent = match &facts.agent {
-            Fact::Answered(Some(agent)) => agent,
-            Fact::Answered(None) => return Err(Rejection::Retired),
+            Fact::Answered(Some(agent)) if agent.id == self.agent.id => agent,
+            // The answer to another question is none.
+            Fact::Answered(Some(_) | None) => return Err(Rejection::Retired),
             Fact::Unavailable => return Err(Rejection::Unavailable(Dependency::Database)),
         };
         self.agent_holds(agent)?;
-        if self.session.is_none() {
+        let Some(own) = &self.session else {
             return Ok(());
-        }
+        };
         match &facts.session {
             Fact::Unavailable => Err(Rejection::Unavailable(Dependency::Sessions)),
             Fact::Answered(None) => Err(Rejection::SessionUnknown),
+            Fact::Answered(Some(session)) if session.id != own.id => Err(Rejection::SessionUnknown),
             Fact::Answered(Some(session)) if now.mono >= session.expires_at => {
                 Err(Rejection::SessionExpired)
             }

@@ -1,1 +1,10 @@
+//! The flow as a whole, by forged requests.
 
+mod bypass;
+mod device;
+mod legacy;
+mod matrix;
+mod order;
+mod property;
+mod settled;
+mod time;
