@@ -57,6 +57,8 @@ impl Settings {
             .user_agent(concat!("edgeward-client/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
+            // Sooner than servers close idle connections, so that no call meets a closing one.
+            .pool_idle_timeout(Duration::from_secs(15))
             .connect_timeout(self.connect_timeout);
         if let Some(pem) = &self.trusted_pem {
             let certificates = reqwest::Certificate::from_pem_bundle(pem)

@@ -174,6 +174,20 @@ async fn a_refusal_of_head_is_known_by_its_header() {
 }
 
 #[tokio::test]
+async fn without_a_body_the_headers_say_how_long_to_wait() {
+    let scene = Scene::new(|_, nth| {
+        let headers =
+            vec![("x-edgeward-code", "draining".to_owned()), ("retry-after", "2".to_owned())];
+        (nth == 0).then(|| Reply::Plain(503, headers, String::new()))
+    })
+    .await;
+    post(&scene).await.unwrap();
+    let waits = scene.clock.waits();
+    assert_eq!(waits.len(), 1);
+    assert!(waits[0] >= Duration::from_secs(2), "{waits:?}");
+}
+
+#[tokio::test]
 async fn a_redirect_is_an_answer_and_not_followed() {
     let scene = Scene::new(|_, _| {
         Some(Reply::Plain(307, vec![("location", "/base/elsewhere".to_owned())], String::new()))
@@ -320,6 +334,24 @@ async fn an_edge_that_is_not_there_is_the_networks_fault() {
     let agent = edgeward_client::Agent::new(credentials, device, settings).unwrap();
     let error = soon(agent.call(Method::GET, "/", HeaderMap::new(), "")).await.unwrap_err();
     assert!(error.is_network(), "{error}");
+}
+
+#[tokio::test]
+async fn an_edge_that_never_answers_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let scene = Scene::new(|_, _| None).await;
+    let mut credentials = scene.agent.credentials();
+    credentials.edge_url =
+        edgeward_client::EdgeUrl::parse(&format!("http://{}", listener.local_addr().unwrap()))
+            .unwrap();
+    let device = credentials.read_device_key(scene.path.parent().unwrap()).unwrap();
+    let settings = support::settings(scene.clock.clone(), |settings| {
+        settings.head_timeout = Duration::from_millis(50);
+    });
+    let agent = edgeward_client::Agent::new(credentials, device, settings).unwrap();
+    let error = soon(agent.call(Method::GET, "/", HeaderMap::new(), "")).await.unwrap_err();
+    assert!(matches!(error, Error::TimedOut { after_ms: 50 }), "{error}");
+    assert!(error.is_network());
 }
 
 #[tokio::test]

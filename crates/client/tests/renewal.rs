@@ -9,7 +9,7 @@
 
 mod support;
 
-use edgeward_client::{Agent, Credentials, Rotation};
+use edgeward_client::{Agent, Credentials, Error, Rotation};
 use edgeward_wire::Code;
 use http::{HeaderMap, Method};
 use serde_json::json;
@@ -250,4 +250,19 @@ async fn a_secret_is_rotated_at_80_percent_kept_before_it_is_used_and_sessions_g
     soon(scene.agent.open_session()).await.unwrap();
     call(&scene.agent).await.unwrap();
     scene.edge.check_signatures();
+}
+
+#[tokio::test]
+async fn a_new_secret_that_cannot_be_kept_is_not_used() {
+    let scene = Scene::new(|seen, _| match seen.path() {
+        "/agent/secret/rotate" => Edge::rotated(2),
+        _ => None,
+    })
+    .await;
+    std::fs::remove_dir_all(scene.path.parent().unwrap()).unwrap();
+    let old = scene.agent.credentials().agent_secret;
+    let error = soon(scene.agent.rotate_secret()).await.unwrap_err();
+    assert!(matches!(error, Error::Local { .. }), "{error}");
+    let held = scene.agent.credentials();
+    assert_eq!((held.agent_secret, held.secret_version), (old, 1));
 }

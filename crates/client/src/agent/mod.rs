@@ -45,8 +45,8 @@ struct Inner {
     quiet: Mutex<Quiet>,
     /// The edge's clock less this machine's, as far as it has been followed.
     offset_ms: AtomicI64,
-    /// Where the credentials are kept, and whose turn it is to write them.
-    kept: Option<tokio::sync::Mutex<PathBuf>>,
+    /// Where the credentials are kept, if they are.
+    kept: Option<PathBuf>,
 }
 
 impl Agent {
@@ -85,7 +85,7 @@ impl Agent {
                 turn: tokio::sync::Mutex::new(()),
                 quiet: Mutex::new(Quiet::default()),
                 offset_ms: AtomicI64::new(0),
-                kept: path.map(tokio::sync::Mutex::new),
+                kept: path,
             }),
         })
     }
@@ -223,22 +223,18 @@ impl Agent {
         self.inner.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes the credentials where they are kept, if they are.
-    async fn keep(&self) -> Result<()> {
-        let Some(kept) = &self.inner.kept else { return Ok(()) };
-        // The copy is taken when it is this writer's turn, so an older one never comes last.
-        let path = kept.lock().await;
-        let (copy, place) = (self.credentials(), path.clone());
-        let saved = tokio::task::spawn_blocking(move || copy.save(&place))
-            .await
-            .map_err(|_| Error::unfit(&path, "writing was given up"))??;
-        let mut held = self.held();
-        if saved.secret_version > held.secret_version {
-            held.agent_secret = saved.agent_secret;
-            held.secret_version = saved.secret_version;
-            held.secret_received_at_ms = saved.secret_received_at_ms;
-            held.secret_expires_at_ms = saved.secret_expires_at_ms;
+    /// Changes what is held, after it has been written where it is kept: nothing is used that would
+    /// be lost with the process. Only for whoever's turn it is.
+    async fn keep(&self, change: impl FnOnce(&mut Credentials)) -> Result<()> {
+        let mut next = self.credentials();
+        change(&mut next);
+        if let Some(path) = &self.inner.kept {
+            let place = path.clone();
+            next = tokio::task::spawn_blocking(move || next.save(&place))
+                .await
+                .map_err(|_| Error::unfit(path, "writing was given up"))??;
         }
+        *self.held() = next;
         Ok(())
     }
 }

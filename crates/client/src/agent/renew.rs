@@ -100,8 +100,7 @@ impl Agent {
             Err(error) if is_session_gone(&error) => false,
             Err(error) => return Err(error),
         };
-        self.held().session = None;
-        self.keep().await?;
+        self.keep(|held| held.session = None).await?;
         Ok(ended)
     }
 
@@ -243,8 +242,7 @@ impl Agent {
             .handshake("/agent/session/start", proof, Signer::Secret, Renewing::TokenInTurn)
             .await?;
         let session = session_of(started, &secret, asked_at_ms);
-        self.held().session = Some(session.clone());
-        self.keep().await?;
+        self.keep(|held| held.session = Some(session.clone())).await?;
         Ok(session)
     }
 
@@ -258,8 +256,7 @@ impl Agent {
             .handshake("/agent/session/extend", body, Signer::SessionIfHeld, Renewing::TokenInTurn)
             .await?;
         session.last(asked_at_ms, extended.ttl_ms, extended.expires_at_ms);
-        self.held().session = Some(session.clone());
-        self.keep().await?;
+        self.keep(|held| held.session = Some(session.clone())).await?;
         Ok(session)
     }
 
@@ -281,8 +278,7 @@ impl Agent {
             other => other?,
         };
         let token = Token::new(refreshed.agent_jwt, asked_at_ms, refreshed.jwt_expires_in_sec);
-        self.held().token = Some(token);
-        self.keep().await
+        self.keep(|held| held.token = Some(token)).await
     }
 
     async fn refresh_by_secret(&self, target: &str) -> Result<TokenRefreshed> {
@@ -304,15 +300,15 @@ impl Agent {
             }
             other => other?,
         };
-        {
-            let mut held = self.held();
+        let secret_version = changed.secret_version;
+        self.keep(|held| {
             held.agent_secret = changed.agent_secret;
-            held.secret_version = changed.secret_version;
+            held.secret_version = secret_version;
             held.secret_received_at_ms = asked_at_ms;
             held.secret_expires_at_ms = changed.secret_expires_at_ms;
-        }
-        self.keep().await?;
-        Ok(Rotation::Rotated { secret_version: changed.secret_version })
+        })
+        .await?;
+        Ok(Rotation::Rotated { secret_version })
     }
 
     async fn handshake<T: DeserializeOwned>(
