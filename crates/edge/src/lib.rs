@@ -1,3 +1,42 @@
-//! placeholder
+//! The public side: listeners, the way of a request, the edge's own endpoints, and forwarding.
+//!
+//! What is decided is decided in `edgeward-core`; here is what touches the world:
+//!
+//! * [`conn`] – hostile bytes, under the HTTP library
+//! * [`listen`], [`tls`] – sockets
+//! * `call` – an agent's call, step by step around the core's flow
+//! * `endpoints` – enrolment, sessions, tokens, echo, and the way to routes
+//! * [`forward`] – upstreams and the relay of streams
+//! * [`streams`] – the registry by which a revocation ends what is open
+//! * [`continuity`] – what memory holds, across a stop or a crash
+//! * [`setup`] – from settings to a running edge
 
+mod answer;
+mod body;
+mod budget;
+mod call;
+pub mod clock;
 pub mod conn;
+pub mod continuity;
+mod directory;
+mod edge;
+mod endpoints;
+mod fetch;
+pub mod forward;
+pub mod listen;
+pub mod meter;
+pub mod setup;
+pub mod streams;
+pub mod tls;
+mod trace;
+mod violations;
+
+pub use body::AnswerBody;
+pub use edge::{Edge, Lifetimes, Origin};
+
+/// The version that `healthz` and `--version` tell.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// For so long a JWK set may be kept by whoever read it, in seconds. A key is published for longer
+/// before it signs.
+pub const JWKS_MAX_AGE_SEC: u64 = 300;

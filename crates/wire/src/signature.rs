@@ -126,10 +126,14 @@ pub struct SessionKey(Zeroizing<[u8; 32]>);
 impl SessionKey {
     /// `HMAC-SHA256(agent_secret, "edgeward-session-v2" LF session_id LF session_salt)` (RFC 2104).
     pub fn derive(secret: &AgentSecret, session: &SessionId, salt: &SessionSalt) -> Self {
+        Self::derive_with(&MacKey::of_secret(secret), session, salt)
+    }
+
+    /// The same from a key that was made of the secret before.
+    pub fn derive_with(secret: &MacKey, session: &SessionId, salt: &SessionSalt) -> Self {
         let label =
             Zeroizing::new(format!("{SESSION_LABEL}\n{}\n{}", session.expose(), salt.expose()));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.expose().as_bytes());
-        Self(Zeroizing::new(tag(&key, label.as_bytes())))
+        Self(Zeroizing::new(tag(&secret.0, label.as_bytes())))
     }
 
     /// From the 32 bytes that a store has kept sealed.

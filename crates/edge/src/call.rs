@@ -1,0 +1,226 @@
+//! An agent's call, step by step: the shell around the core's flow. What is decided is decided
+//! there; here facts are gathered and the claim is made.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use edgeward_core::Rejection;
+use edgeward_core::flow::{
+    Admission, Caller, Checked, Commit, Facts, Floor, Outcome, Presented, Token,
+};
+use edgeward_core::nonce::Claim;
+use edgeward_core::policy::Endpoint;
+use edgeward_core::read::credentials::Shaped;
+use edgeward_core::record::{Fact, Session};
+use edgeward_core::time::Now;
+use edgeward_store::StoreError;
+use edgeward_wire::{AgentId, SessionIdHash, header};
+use hyper::body::Incoming;
+
+use crate::answer::{Answer, value};
+use crate::body;
+use crate::clock::SystemClock;
+use crate::edge::{Edge, Failure, Journey, Refused};
+use crate::streams::StreamLease;
+use crate::violations::Concerned;
+
+/// What an admission brings along that only the shell knows.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) admission: Admission,
+    pub(crate) lease: Option<StreamLease>,
+    pub(crate) needs: (Option<SessionIdHash>, AgentId),
+}
+
+impl Edge {
+    /// Takes a call through all steps and to its endpoint.
+    pub(crate) async fn agent_call(
+        &self,
+        endpoint: Endpoint,
+        shaped: Shaped,
+        body: Incoming,
+        journey: &Journey,
+    ) -> Result<Answer, Failure> {
+        let started = SystemClock::instant();
+        let mut concerned = Concerned { agent: None, verified: false, source: journey.client };
+        let admitted = match self.admit(endpoint, shaped, body, journey, &mut concerned).await {
+            Ok(admitted) => admitted,
+            Err(rejection) => {
+                return Err(Failure::Refused(Box::new(Refused {
+                    rejection,
+                    concerned: Some(concerned),
+                })));
+            }
+        };
+        self.meter.admitted(started.elapsed());
+        let newest =
+            admitted.admission.caller.agent.secrets.iter().map(|secret| secret.version).max();
+        let mut answer = self.dispatch(admitted, journey, concerned).await?;
+        if let Some(newest) = newest {
+            answer.headers_mut().insert(header::X_SECRET_VERSION, value(newest.to_string()));
+        }
+        Ok(answer)
+    }
+
+    /// Steps 0 to 10. `concerned` learns whom a refusal would concern.
+    async fn admit(
+        &self,
+        endpoint: Endpoint,
+        shaped: Shaped,
+        body: Incoming,
+        journey: &Journey,
+        concerned: &mut Concerned,
+    ) -> Result<Admitted, Rejection> {
+        let policy = Arc::clone(&journey.policy);
+        let presented = Presented::read(shaped, endpoint, journey.client, policy, journey.began)?;
+        let named = presented.named_agent();
+        concerned.agent = Some(named);
+        let budget = self.budgets.look(journey.client, Some(named), journey.began.mono);
+        let floor = Floor { at: self.claims.replay_floor() };
+        let screened = presented.screen(journey.began, floor, budget)?;
+
+        let needs = screened.needs();
+        let facts = self.facts(needs, journey.began).await;
+        let checked = screened.begin(facts, journey.began)?;
+        let body = body::read(body, checked.max_body()).await?;
+
+        let token = self.token(&checked);
+        let text = checked.bearer().map(token_hash);
+        let now = self.clock.now();
+        let commit = checked.assess(now, body, token)?;
+        concerned.verified = true;
+        self.note_token(&commit, text, now);
+
+        let lease = self.stream_lease(&commit, journey, now);
+        let outcome = match &lease {
+            Err(_) => Outcome::TooManyStreams,
+            Ok(_) => self.claim(commit.claim()).await,
+        };
+        // What was proven must hold still, now that the stream is registered and the nonce is ours.
+        let now = self.clock.now();
+        let facts = self.facts(needs, now).await;
+        let admission = commit.settle(outcome, &facts, now)?;
+        self.budgets.succeeded(journey.client, named, now.mono);
+        Ok(Admitted { admission, lease: lease.ok().flatten(), needs })
+    }
+
+    /// What stores know of the session and the agent.
+    pub(crate) async fn facts(&self, needs: (Option<SessionIdHash>, AgentId), now: Now) -> Facts {
+        let session = match needs.0 {
+            None => Fact::NONE,
+            Some(id) => self.session(&id).await,
+        };
+        let agent = self.directory.look(needs.1, now).await;
+        let token_due = needs.0.is_some_and(|id| self.is_token_due(&id));
+        Facts { session, agent, token_due }
+    }
+
+    async fn session(&self, id: &SessionIdHash) -> Fact<Session> {
+        match self.sessions.find_session(id).await {
+            Ok(session) => Fact::Answered(session),
+            Err(error) => {
+                tracing::error!(%error, "sessions could not be asked");
+                Fact::Unavailable
+            }
+        }
+    }
+
+    /// Whether this request of the session is one that must bring a JWT.
+    fn is_token_due(&self, session: &SessionIdHash) -> bool {
+        let every = self.policy.load().jwt_every_n;
+        let since = self.since_token.get(session).map_or(0, |count| count.load(Ordering::Relaxed));
+        every > 0 && since.saturating_add(1) >= every
+    }
+
+    fn token(&self, checked: &Checked) -> Token {
+        let keys = self.ring.verifying_keys();
+        let now = self.clock.now();
+        let remembered = checked.bearer().and_then(|text| self.tokens.get(&token_hash(text)));
+        let remembered = remembered.filter(|(_, until)| now.mono < *until).map(|(token, _)| token);
+        Token { keys, remembered }
+    }
+
+    /// Remembers a token that verified, and counts the requests that came without one.
+    fn note_token(&self, commit: &Commit, text: Option<[u8; 32]>, now: Now) {
+        if let (Some(token), Some(text)) = (commit.token(), text) {
+            let until =
+                now.mono.plus(self.lifetimes.token_cache_ms).min(now.mono_at(token.expires_at()));
+            if self.tokens.get(&text).is_none_or(|(_, known)| now.mono >= known) {
+                self.tokens.insert(text, (token.clone(), until));
+            }
+        }
+        let Some(session) = &commit.caller().session else {
+            return;
+        };
+        match (self.since_token.get(&session.id), commit.token()) {
+            (Some(count), Some(_)) => count.store(0, Ordering::Relaxed),
+            (Some(count), None) => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            (None, token) => {
+                let first = u32::from(token.is_none());
+                self.since_token.insert(session.id, Arc::new(AtomicU32::new(first)));
+            }
+        }
+    }
+
+    /// A place among the streams, where the caller asks for a stream.
+    fn stream_lease(
+        &self,
+        commit: &Commit,
+        journey: &Journey,
+        now: Now,
+    ) -> Result<Option<StreamLease>, crate::streams::TooMany> {
+        if !commit.wants_stream() {
+            return Ok(None);
+        }
+        self.register_stream(commit.caller(), journey, now).map(Some)
+    }
+
+    pub(crate) fn register_stream(
+        &self,
+        caller: &Caller,
+        journey: &Journey,
+        now: Now,
+    ) -> Result<StreamLease, crate::streams::TooMany> {
+        let session = caller.session.as_ref();
+        let ends_at = session
+            .map_or(now.mono.plus(journey.policy.session_ttl_ms), |session| session.expires_at);
+        self.streams.register(
+            caller.agent.id,
+            session.map(|session| session.id),
+            ends_at,
+            journey.origin.connection.clone(),
+            self.lifetimes.max_streams,
+        )
+    }
+
+    /// The claim; when the mark of the clock has lapsed it is renewed first, once.
+    async fn claim(&self, claim: &Claim) -> Outcome {
+        let first = self.claims.claim_nonce_and_rate(claim).await;
+        let result = match (first, &self.continuity) {
+            (Err(StoreError::MarkLapsed), Some(continuity)) => match continuity.renew().await {
+                Ok(()) => self.claims.claim_nonce_and_rate(claim).await,
+                Err(error) => Err(error),
+            },
+            (first, _) => first,
+        };
+        match result {
+            Ok(outcome) => Outcome::Claimed(outcome),
+            Err(error) => {
+                tracing::error!(%error, "a claim could not be decided");
+                Outcome::Unavailable
+            }
+        }
+    }
+}
+
+/// SHA-256 of a token's text: what it is remembered by.
+pub(crate) fn token_hash(text: &str) -> [u8; 32] {
+    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+    let mut out = [0u8; 32];
+    for (to, from) in out.iter_mut().zip(digest.as_ref()) {
+        *to = *from;
+    }
+    out
+}

@@ -1,0 +1,179 @@
+//! What the process holds in memory, across a stop or a crash.
+//!
+//! While requests are admitted, a mark of the wall clock is on disk that is never older than a
+//! second; the memory of nonces grants nothing beyond it. So after a crash the mark tells up to when
+//! requests may have been admitted whose nonces are lost, and the replay floor is drawn there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgeward_core::time::WallMs;
+use edgeward_keys::{Purpose, Sealer};
+use edgeward_store::durable::{Durable, LastRun, Sealed};
+use edgeward_store::memory::MemoryStore;
+use edgeward_store::{Clock, StoreError};
+use tokio::sync::{Mutex, Notify};
+
+/// A mark permits claims for so long after the moment that it names, in milliseconds.
+const LEASE_MS: u64 = 1_000;
+/// A floor lies this much beyond the last possible stamp, in milliseconds: clocks of nodes differ.
+const SKEW_MS: u64 = 500;
+/// While there are claims the mark is renewed this often.
+const RENEWAL: Duration = Duration::from_millis(250);
+
+/// Keeps the mark of one process fresh.
+pub struct Continuity {
+    durable: Arc<dyn Durable>,
+    memory: Arc<MemoryStore>,
+    clock: Arc<dyn Clock>,
+    /// The last mark that was written.
+    renewing: Mutex<WallMs>,
+    wanted: Notify,
+}
+
+/// Why a run could not begin or end in order.
+#[derive(Debug, thiserror::Error)]
+pub enum ContinuityError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The snapshot could not be sealed.
+    #[error("the memory of this run could not be sealed: {0}")]
+    Sealing(String),
+}
+
+/// How the memory of a run is made.
+#[derive(Debug, Clone, Copy)]
+pub struct MemoryPlan {
+    /// Places for nonces.
+    pub nonce_capacity: usize,
+    /// Random and secret; an attacker who cannot guess it cannot make nonces collide.
+    pub nonce_key: [u8; 16],
+    /// `AGENT_HMAC_AHEAD_MS`.
+    pub ahead_ms: u64,
+}
+
+impl Continuity {
+    /// Begins a run: takes over what the last one left in order, or draws the replay floor after one
+    /// that did not end in order.
+    ///
+    /// # Errors
+    /// When the last run's end could not be read or consumed; then nothing may be served.
+    pub async fn begin(
+        durable: Arc<dyn Durable>,
+        sealer: &Sealer,
+        clock: Arc<dyn Clock>,
+        plan: MemoryPlan,
+    ) -> Result<Arc<Self>, ContinuityError> {
+        let fresh = || MemoryStore::new(Arc::clone(&clock), plan.nonce_key, plan.nonce_capacity);
+        let memory = match durable.begin_run().await? {
+            LastRun::None => fresh(),
+            LastRun::Unclean { mark } => {
+                let floor = floor_after(mark, plan.ahead_ms);
+                tracing::warn!(
+                    floor_ms = floor.0,
+                    wait_ms = floor.since(clock.now().wall),
+                    "the last run did not stop in order: no request stamped up to the floor is accepted"
+                );
+                behind(fresh(), floor)
+            }
+            LastRun::Clean { snapshot } => {
+                Self::resume(&snapshot, sealer, &clock, plan).unwrap_or_else(|error| {
+                    // It is lost, so that this start is like one after a crash right now.
+                    let floor = floor_after(clock.now().wall, plan.ahead_ms);
+                    tracing::error!(%error, floor_ms = floor.0, "the last run's memory could not be read");
+                    behind(fresh(), floor)
+                })
+            }
+        };
+        memory.require_mark();
+        Ok(Arc::new(Self {
+            durable,
+            memory: Arc::new(memory),
+            clock,
+            renewing: Mutex::new(WallMs(0)),
+            wanted: Notify::new(),
+        }))
+    }
+
+    fn resume(
+        snapshot: &Sealed,
+        sealer: &Sealer,
+        clock: &Arc<dyn Clock>,
+        plan: MemoryPlan,
+    ) -> Result<MemoryStore, String> {
+        let bytes = sealer
+            .open(Purpose::Snapshot, b"run", 1, snapshot)
+            .map_err(|error| error.to_string())?;
+        MemoryStore::restore(&bytes, Arc::clone(clock), plan.nonce_capacity, plan.ahead_ms)
+            .map_err(|error| error.to_string())
+    }
+
+    /// The memory of this run.
+    pub fn memory(&self) -> &Arc<MemoryStore> {
+        &self.memory
+    }
+
+    /// Renews the mark while there are claims; runs until it is dropped.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            self.wanted.notified().await;
+            loop {
+                if let Err(error) = self.renew().await {
+                    tracing::error!(%error, "the mark of the clock could not be written: claims are refused");
+                }
+                tokio::time::sleep(RENEWAL).await;
+                // A quiet process writes nothing.
+                if !self.memory.claims_since_mark() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Writes a fresh mark now, once for everybody who waits, and lets claims go on.
+    ///
+    /// # Errors
+    /// When it could not be written; claims stay refused.
+    pub async fn renew(&self) -> Result<(), StoreError> {
+        let mut written = self.renewing.lock().await;
+        let now = self.clock.now().wall;
+        if now >= *written && now.since(*written) < LEASE_MS / 2 {
+            return Ok(());
+        }
+        self.durable.write_mark(now).await?;
+        *written = now;
+        self.memory.allow_claims_until(now.plus(LEASE_MS));
+        self.wanted.notify_one();
+        Ok(())
+    }
+
+    /// Ends the run in order: nothing is claimed any more, and what is held goes to disk, sealed.
+    ///
+    /// # Errors
+    /// When it could not be kept; the next start then takes this for a crash, which is safe.
+    pub async fn end(&self, sealer: &Sealer) -> Result<(), ContinuityError> {
+        self.memory.seal_for_stop();
+        let snapshot = self.memory.snapshot();
+        let sealed = sealer
+            .seal(Purpose::Snapshot, b"run", 1, &snapshot)
+            .map_err(|error| ContinuityError::Sealing(error.to_string()))?;
+        Ok(self.durable.end_run(sealed).await?)
+    }
+}
+
+/// The floor after memory was lost at some moment up to a second after `mark`.
+fn floor_after(mark: WallMs, ahead_ms: u64) -> WallMs {
+    mark.plus(LEASE_MS).plus(ahead_ms).plus(SKEW_MS)
+}
+
+fn behind(memory: MemoryStore, floor: WallMs) -> MemoryStore {
+    memory.set_replay_floor(floor);
+    memory
+}
+
+impl std::fmt::Debug for Continuity {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Continuity")
+    }
+}

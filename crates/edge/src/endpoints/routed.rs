@@ -1,0 +1,104 @@
+//! From an admission to its endpoint; for a route, to its upstream and back as a relayed answer.
+
+use edgeward_core::Rejection;
+use edgeward_core::flow::Caller;
+use edgeward_core::policy::Endpoint;
+use edgeward_core::time::Now;
+use edgeward_wire::header;
+use http::Response;
+
+use crate::answer::{Answer, value};
+use crate::body::AnswerBody;
+use crate::call::Admitted;
+use crate::edge::{Edge, Failure, Journey, Refused};
+use crate::forward::{Answered, Hop, RelayPlan};
+use crate::streams::StreamLease;
+use crate::violations::Concerned;
+
+impl Edge {
+    pub(crate) async fn dispatch(
+        &self,
+        admitted: Admitted,
+        journey: &Journey,
+        concerned: Concerned,
+    ) -> Result<Answer, Failure> {
+        let refused = |rejection: Rejection| {
+            Failure::Refused(Box::new(Refused { rejection, concerned: Some(concerned) }))
+        };
+        let endpoint = admitted.admission.endpoint.clone();
+        match endpoint {
+            Endpoint::SessionStart => {
+                self.session_start(admitted.admission, journey).await.map_err(refused)
+            }
+            Endpoint::SessionExtend => {
+                self.session_extend(admitted.admission, journey).await.map_err(refused)
+            }
+            Endpoint::SessionEnd => {
+                self.session_end(admitted.admission, journey).await.map_err(refused)
+            }
+            Endpoint::TokenRefresh => {
+                self.token_refresh(admitted.admission, journey).await.map_err(refused)
+            }
+            Endpoint::Echo => Ok(self.echo(&admitted.admission, journey)),
+            Endpoint::Route(route) => self.forward(admitted, route.index, journey, refused).await,
+            Endpoint::Unknown => Err(refused(Rejection::RouteUnknown)),
+        }
+    }
+
+    async fn forward(
+        &self,
+        admitted: Admitted,
+        index: u32,
+        journey: &Journey,
+        refused: impl Fn(Rejection) -> Failure,
+    ) -> Result<Answer, Failure> {
+        let Admitted { admission, lease, needs } = admitted;
+        let hop = Hop { secure: self.is_secure(&admission.parts.headers, &journey.origin) };
+        let traceparent = self.traces.traceparent(journey.trace);
+        let now = self.clock.now();
+        let (answered, caller) = self
+            .forwarder
+            .forward(admission, index, &hop, traceparent, now)
+            .await
+            .map_err(Failure::Upstream)?;
+        if answered.is_short() {
+            return Ok(relayed(answered, None, None));
+        }
+        // It turned out to be a stream: it takes its place, and then what was proven is looked at
+        // once more, so that a revocation that came between finds it or is found.
+        let lease = match lease {
+            Some(lease) => lease,
+            None => self
+                .register_stream(&caller, journey, self.clock.now())
+                .map_err(|_| refused(Rejection::TooManyStreams))?,
+        };
+        let now = self.clock.now();
+        caller.holds(&self.facts(needs, now).await, now).map_err(&refused)?;
+        let ends = self.stream_ends(&caller, journey, now);
+        Ok(relayed(answered, Some(lease), Some(ends)))
+    }
+
+    /// When the stream ends unless its session is extended, epoch milliseconds.
+    fn stream_ends(&self, caller: &Caller, journey: &Journey, now: Now) -> u64 {
+        match &caller.session {
+            Some(session) => now.wall_at(session.expires_at).0,
+            None => now.wall.plus(journey.policy.session_ttl_ms).0,
+        }
+    }
+}
+
+fn relayed(answered: Answered, lease: Option<StreamLease>, ends: Option<u64>) -> Answer {
+    let ends_cleanly = answered.is_events;
+    let (mut parts, relay) = answered.into_relay(RelayPlan { lease, ends_cleanly });
+    if ends_cleanly {
+        // It may be cut before the length that its upstream announced.
+        parts.headers.remove(http::header::CONTENT_LENGTH);
+    }
+    if let Some(ends) = ends {
+        parts.headers.insert(header::X_SESSION_EXPIRES_MS, value(ends.to_string()));
+    }
+    let mut answer = Response::new(AnswerBody::relay(relay));
+    *answer.status_mut() = parts.status;
+    *answer.headers_mut() = parts.headers;
+    answer
+}

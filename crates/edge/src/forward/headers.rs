@@ -1,0 +1,165 @@
+//! Which headers cross the edge, in both directions.
+
+use std::net::IpAddr;
+
+use edgeward_core::flow::Caller;
+use edgeward_wire::header;
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+
+use super::RouteTarget;
+use crate::answer::value;
+
+/// How the agent reached the edge, as a trusted proxy or the socket tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Hop {
+    /// `https` rather than `http`.
+    pub secure: bool,
+}
+
+/// Hop-by-hop headers (RFC 9110, section 7.6.1), and what is written anew for the next hop.
+const HOP_BY_HOP: [&str; 13] = [
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "expect",
+    "host",
+    "content-length",
+];
+
+/// Credentials, and headers by which a caller could lie about who or where it is or what it asks.
+const REMOVED: [&str; 25] = [
+    "x-signature",
+    "x-nonce",
+    "x-timestamp",
+    "x-session-id",
+    "authorization",
+    "apikey",
+    "x-api-key",
+    "cookie",
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "fastly-client-ip",
+    "x-original-url",
+    "x-original-host",
+    "x-rewrite-url",
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
+
+const REMOVED_PREFIXES: [&str; 3] = ["x-agent-", "x-edgeward-", "x-forwarded-"];
+
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(&name.as_str())
+}
+
+fn is_removed(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    REMOVED.contains(&name) || REMOVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Names that `Connection` lists: they are hop-by-hop for this message.
+fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+/// What the upstream gets. The edge's own headers are written last, so that nothing the caller says
+/// can remove or replace them.
+pub(crate) fn for_upstream(
+    from: &HeaderMap,
+    target: &RouteTarget,
+    caller: &Caller,
+    client: IpAddr,
+    hop: &Hop,
+) -> HeaderMap {
+    let listed = connection_names(from);
+    let mut out = HeaderMap::with_capacity(from.len() + 8);
+    for (name, value) in from {
+        let passed = target.passed.as_ref().is_none_or(|passed| passed.contains(name));
+        // A route may let cookies pass by naming them.
+        let cookie = name == http::header::COOKIE
+            && target.passed.as_ref().is_some_and(|p| p.contains(name));
+        if passed && !is_hop_by_hop(name) && (cookie || !is_removed(name)) && !listed.contains(name)
+        {
+            out.append(name, value.clone());
+        }
+    }
+    for (name, value) in &target.set {
+        out.insert(name, value.clone());
+    }
+    out.insert(header::X_EDGEWARD_AGENT_ID, value(caller.agent.id.to_string()));
+    out.insert(header::X_EDGEWARD_OWNER_USER_ID, value(caller.agent.owner.as_str()));
+    out.insert(header::X_EDGEWARD_SCOPES, value(scopes(caller)));
+    forwarded(&mut out, client, hop);
+    out
+}
+
+fn scopes(caller: &Caller) -> String {
+    let mut out = String::new();
+    for scope in caller.agent.scopes.iter() {
+        if !out.is_empty() {
+            out.push(',');
+        }
+        out.push_str(scope.as_str());
+    }
+    out
+}
+
+/// `X-Forwarded-For`, `-Proto` and `Forwarded` (RFC 7239), written anew.
+fn forwarded(out: &mut HeaderMap, client: IpAddr, hop: &Hop) {
+    let proto = if hop.secure { "https" } else { "http" };
+    let node = match client {
+        IpAddr::V4(address) => format!("for={address}"),
+        IpAddr::V6(address) => format!("for=\"[{address}]\""),
+    };
+    out.insert("x-forwarded-for", value(client.to_string()));
+    out.insert("x-forwarded-proto", HeaderValue::from_static(proto));
+    out.insert("forwarded", value(format!("{node};proto={proto}")));
+}
+
+/// Removes from an upstream's answer what is the edge's own to say, and what ends at this hop.
+/// The length stays: it is the body's.
+pub(crate) fn clean_answer(headers: &mut HeaderMap) {
+    let listed = connection_names(headers);
+    let own = |name: &HeaderName| {
+        let text = name.as_str();
+        text.starts_with("x-edgeward-")
+            || text.starts_with("ratelimit")
+            || *name == header::X_TRACE_ID
+            || *name == header::X_SECRET_VERSION
+            || *name == header::X_SESSION_EXPIRES_MS
+    };
+    let removed: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            (is_hop_by_hop(name) && **name != CONTENT_LENGTH && **name != HOST)
+                || own(name)
+                || (listed.contains(name) && **name != CONTENT_LENGTH)
+        })
+        .cloned()
+        .collect();
+    for name in removed {
+        headers.remove(name);
+    }
+}
