@@ -166,7 +166,11 @@ pub trait Enrollments: Send + Sync {
     ///
     /// # Errors
     /// When the store could not look.
-    async fn live_enrollment(&self, code_hash: &[u8; 32], now: WallMs) -> Result<Option<EnrollmentRow>, StoreError>;
+    async fn live_enrollment(
+        &self,
+        code_hash: &[u8; 32],
+        now: WallMs,
+    ) -> Result<Option<EnrollmentRow>, StoreError>;
 
     /// Counts a wrong completion against a code.
     ///
@@ -296,7 +300,11 @@ pub trait KeyRows: Send + Sync {
     ///
     /// # Errors
     /// When the store could not do it.
-    async fn keep_first_signing_key(&self, row: SigningKeyRow, events: &[Event]) -> Result<(), StoreError>;
+    async fn keep_first_signing_key(
+        &self,
+        row: SigningKeyRow,
+        events: &[Event],
+    ) -> Result<(), StoreError>;
 }
 
 /// How the last run of this process ended.

@@ -11,7 +11,7 @@
 #![warn(missing_docs)]
 
 pub mod clock;
-#[cfg(feature = "conformance")]
+#[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 pub mod durable;
 pub mod event;

@@ -31,7 +31,11 @@ pub trait Sessions: Send + Sync {
     ///
     /// # Errors
     /// When the store could not do it.
-    async fn extend_session(&self, id: &SessionIdHash, until: MonoMs) -> Result<Option<Session>, StoreError>;
+    async fn extend_session(
+        &self,
+        id: &SessionIdHash,
+        until: MonoMs,
+    ) -> Result<Option<Session>, StoreError>;
 
     /// Ends a session now; whether there was one.
     ///

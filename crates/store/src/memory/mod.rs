@@ -139,7 +139,9 @@ impl MemoryStore {
             self.active.store(true, Ordering::Relaxed);
         }
         let Some(key) = claim.nonce() else {
-            return self.decide(claim).map_or_else(|refusal| refusal, |()| Ok(ClaimOutcome::Granted));
+            return self
+                .decide(claim)
+                .map_or_else(|refusal| refusal, |()| Ok(ClaimOutcome::Granted));
         };
         let now = self.clock.now();
         // What is stale is told so, also when its nonce is known.
@@ -148,9 +150,10 @@ impl MemoryStore {
         }
         let (agent, nonce) = (key.agent(), key.nonce().as_str().as_bytes());
         let ttl_ms = claim.nonce_ttl_ms();
-        match self.nonces.claim_with(agent.as_bytes(), nonce, now.mono.0, ttl_ms, || {
-            self.decide(claim)
-        }) {
+        match self
+            .nonces
+            .claim_with(agent.as_bytes(), nonce, now.mono.0, ttl_ms, || self.decide(claim))
+        {
             Claimed::Fresh(()) => Ok(ClaimOutcome::Granted),
             Claimed::Refused(refusal) => refusal,
             Claimed::Seen => Ok(ClaimOutcome::Replayed),

@@ -131,7 +131,8 @@ impl SessionTable {
     }
 
     pub(super) fn len(&self) -> usize {
-        let held = |shard: &RwLock<ById>| shard.read().unwrap_or_else(PoisonError::into_inner).len();
+        let held =
+            |shard: &RwLock<ById>| shard.read().unwrap_or_else(PoisonError::into_inner).len();
         self.shards.iter().map(held).sum()
     }
 
