@@ -154,6 +154,26 @@ async fn a_stream_outlives_a_drain_and_a_restart() {
 }
 
 #[tokio::test]
+async fn a_stream_comes_back_no_sooner_than_the_edge_asks() {
+    let scene = Scene::new(|_, nth| match nth {
+        0 => Reply::stream(vec![Piece::Bytes("id: 1\ndata: a\n\n")]),
+        // More than a call waits for by itself.
+        1 => Some(Reply::Refusal(Code::TooManyStreams, json!({"retry_after_ms": 50_000}))),
+        _ => Reply::stream(vec![Piece::Bytes("id: 2\ndata: b\n\n")]),
+    })
+    .await;
+    let mut events = open(&scene);
+    next(&mut events).await;
+    assert_eq!(next(&mut events).await.data, "b");
+    let asked = Duration::from_secs(50)..Duration::from_secs(60);
+    assert!(
+        scene.clock.waits().iter().any(|wait| asked.contains(wait)),
+        "{:?}",
+        scene.clock.waits()
+    );
+}
+
+#[tokio::test]
 async fn a_stream_that_never_comes_back_ends() {
     let adjust = |settings: &mut edgeward_client::Settings| settings.stream_tries = 3;
     let scene = Scene::with(FakeClock::hurrying(), adjust, |_, nth| match nth {
