@@ -133,19 +133,27 @@ pub(crate) fn single<'a>(
     Ok(Some(value))
 }
 
-/// Whether a comma stands outside a quoted string (RFC 9110, section 5.6.4).
+/// Whether a comma stands outside a quoted string (RFC 9110, section 5.6.4). Quotes that do not end
+/// quote nothing.
 fn has_bare_comma(value: &str) -> bool {
-    let (mut quoted, mut escaped) = (false, false);
+    let (mut quoted, mut escaped, mut comma) = (false, false, false);
     for byte in value.bytes() {
         match byte {
-            _ if escaped => escaped = false,
+            _ if escaped => {
+                escaped = false;
+                comma |= byte == b',';
+            }
             b'\\' if quoted => escaped = true,
-            b'"' => quoted = !quoted,
+            b'"' => {
+                quoted = !quoted;
+                comma = false;
+            }
             b',' if !quoted => return true,
+            b',' => comma = true,
             _ => {}
         }
     }
-    false
+    quoted && comma
 }
 
 /// The credentials of a request, unverified.
@@ -200,9 +208,10 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, Rejection>
         (Some(_), Some(_), _) => {
             Err(malformed("x-agent-secret beside a signature: send the signature only"))
         }
-        (Some(signature), None, Some(agent)) if is_hex_64(signature) => {
+        (Some(signature), None, agent) if is_hex_64(signature) => {
             let signature = BodySignature::parse(signature)
                 .map_err(|fault| form(&header::X_SIGNATURE, fault))?;
+            let agent = agent.ok_or(Rejection::CredentialsMissing)?;
             Ok(Credentials::BodySigned { agent, signature, bearer })
         }
         (Some(signature), None, agent) => {

@@ -112,17 +112,11 @@ one_of_each! {
 
 /// Every refusal, with every fault and every dependency.
 pub fn one_of_each() -> Vec<Rejection> {
-    let mut all = Vec::new();
-    for rejection in plain() {
-        match rejection {
-            Rejection::TokenInvalid(_) => {
-                all.extend(faults().into_iter().map(Rejection::TokenInvalid))
-            }
-            Rejection::Unavailable(_) => {
-                all.extend(dependencies().into_iter().map(Rejection::Unavailable));
-            }
-            other => all.push(other),
-        }
-    }
+    let mut all: Vec<_> = plain()
+        .into_iter()
+        .filter(|one| !matches!(one, Rejection::TokenInvalid(_) | Rejection::Unavailable(_)))
+        .collect();
+    all.extend(faults().into_iter().map(Rejection::TokenInvalid));
+    all.extend(dependencies().into_iter().map(Rejection::Unavailable));
     all
 }

@@ -53,6 +53,7 @@ const NOTHING: Truth =
     Truth { proves: Proves::Nothing, nonce: true, token: Bearer::Good, legacy: false };
 
 type Credential = (&'static str, Truth, Forge);
+type Recipe = (&'static str, Truth, fn() -> Forge);
 
 fn by(proves: Proves, token: Bearer) -> Truth {
     Truth { proves, nonce: true, token, legacy: false }
@@ -88,7 +89,7 @@ fn without_algorithm() -> String {
 fn credentials() -> Vec<Credential> {
     use Bearer::{Bad, Good};
     let unproven = |nonce| Truth { nonce, ..NOTHING };
-    let listed: Vec<(&'static str, Truth, fn() -> Forge)> = vec![
+    let listed: Vec<Recipe> = vec![
         ("none", unproven(false), || lone(String::new()).remove("authorization")),
         ("names an agent only", unproven(false), || {
             lone(String::new()).remove("authorization").set("x-agent-id", mint::AGENT)
@@ -362,7 +363,7 @@ fn may_pass(credential: &Credential, place: &Place, world: &World, forge: &Forge
         || policy.session_required && (!place.own || place.name == "echo");
     let session_holds = match place.session {
         Ask::Never => !in_session,
-        _ => in_session || !asks_session,
+        Ask::Yes | Ask::Sessionless | Ask::No | Ask::Ignored => in_session || !asks_session,
     };
     let nonce_holds = truth.nonce || !(place.nonce || policy.require_nonce);
     let looked_at =
@@ -370,7 +371,7 @@ fn may_pass(credential: &Credential, place: &Place, world: &World, forge: &Forge
     let due = match place.token {
         Ask::Yes => true,
         Ask::Sessionless => !in_session || world.1 == Stops::Tokenless,
-        _ => false,
+        Ask::No | Ask::Ignored | Ask::Never => false,
     };
     let token_holds = match truth.token {
         Bearer::Good => !looked_at || world.1 != Stops::Earlier,
