@@ -106,6 +106,12 @@ impl UrlSource {
         }
     }
 
+    /// Follows the ends of fetches.
+    #[cfg(test)]
+    pub(super) fn ended(&self) -> watch::Receiver<u64> {
+        self.ended.subscribe()
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it is held.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
