@@ -13,7 +13,7 @@ use super::body::HashedBody;
 use super::{Checked, Proof, Request};
 use crate::nonce::{Charge, Claim, NonceKey};
 use crate::policy::{DeviceProof, Endpoint, SessionRule, TokenRule};
-use crate::read::credentials::single;
+use crate::read::credentials::{BearerText, single};
 use crate::read::json;
 use crate::read::target::path_and_query;
 use crate::record::{Agent, Session, Standing};
@@ -108,7 +108,7 @@ impl Checked {
     /// which agents there are.
     fn refuse_unknown(&self, token: &Token) -> Rejection {
         match (&self.screened.proof, &self.screened.bearer) {
-            (Proof::Token, Some(text)) => verify_token(&self.screened.request, text, token)
+            (Proof::Token, Some(text)) => verify_token(&self.screened.request, &text.0, token)
                 .err()
                 .unwrap_or(Rejection::UnknownAgent),
             (Proof::Token, None)
@@ -203,7 +203,7 @@ fn check_token(
     agent: &Agent,
     in_session: bool,
     due: bool,
-    bearer: Option<String>,
+    bearer: Option<BearerText>,
     token: Token,
     now: Now,
 ) -> Result<Option<VerifiedToken>, Rejection> {
@@ -216,7 +216,7 @@ fn check_token(
     let Some(text) = bearer else {
         return if required { Err(Rejection::TokenRequired) } else { Ok(None) };
     };
-    let verified = verify_token(request, &text, &token)?;
+    let verified = verify_token(request, &text.0, &token)?;
     verified.check(agent.id, agent.epoch, now.wall).map_err(Rejection::TokenInvalid)?;
     Ok(Some(verified))
 }

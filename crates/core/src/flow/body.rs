@@ -7,10 +7,17 @@ use edgeward_wire::signature::BodyDigest;
 use crate::rejection::Rejection;
 
 /// A body and the digest of exactly these bytes. They travel together.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct HashedBody {
     bytes: Bytes,
     digest: BodyDigest,
+}
+
+// No `Debug` by derive: it would show what an agent sends.
+impl std::fmt::Debug for HashedBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HashedBody({} bytes, {})", self.bytes.len(), self.digest)
+    }
 }
 
 impl HashedBody {

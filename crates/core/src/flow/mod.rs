@@ -25,7 +25,7 @@ use http::request::Parts;
 
 use crate::policy::{Endpoint, Policy, Requirements, SessionRule, TokenRule};
 use crate::read::bearer::{Form, UnverifiedToken};
-use crate::read::credentials::{self, Credentials, Shaped, Signed};
+use crate::read::credentials::{self, BearerText, Credentials, Shaped, Signed};
 use crate::record::{Agent, Fact, Session};
 use crate::rejection::{Dependency, Rejection};
 use crate::time::{Now, WallMs};
@@ -64,7 +64,7 @@ pub struct Presented {
     request: Request,
     named: AgentId,
     proof: Proof,
-    bearer: Option<String>,
+    bearer: Option<BearerText>,
 }
 
 /// What the source has coming to it.
@@ -87,7 +87,7 @@ pub struct Screened {
     pub(crate) request: Request,
     pub(crate) named: AgentId,
     pub(crate) proof: Proof,
-    pub(crate) bearer: Option<String>,
+    pub(crate) bearer: Option<BearerText>,
     pub(crate) floor: Floor,
 }
 
@@ -176,7 +176,7 @@ impl Request {
         &self,
         credentials: Credentials,
         now: WallMs,
-    ) -> Result<(AgentId, Proof, Option<String>), Rejection> {
+    ) -> Result<(AgentId, Proof, Option<BearerText>), Rejection> {
         match credentials {
             Credentials::Signed(Signed { agent, timestamp, session, nonce, signature, bearer }) => {
                 Ok((agent, Proof::Signature { timestamp, session, nonce, signature }, bearer))
@@ -185,7 +185,7 @@ impl Request {
                 if self.need.signed || self.policy.require_hmac {
                     return Err(Rejection::CredentialsMissing);
                 }
-                Ok((self.subject_hint(&text)?, Proof::Token, Some(text)))
+                Ok((self.subject_hint(&text.0)?, Proof::Token, Some(text)))
             }
             Credentials::HeaderSecret { agent, secret, bearer } => {
                 if !self.policy.allow_header_secret || self.is_own() {
@@ -308,7 +308,7 @@ impl Checked {
         match self.screened.request.need.token {
             TokenRule::Ignored => None,
             TokenRule::Required | TokenRule::BySession | TokenRule::IfPresent => {
-                self.screened.bearer.as_deref()
+                self.screened.bearer.as_ref().map(|text| text.0.as_str())
             }
         }
     }

@@ -19,7 +19,8 @@ pub struct Shaped(pub(crate) Parts);
 ///
 /// # Errors
 /// [`Rejection::Malformed`] or [`Rejection::TargetAmbiguous`].
-pub fn shape(parts: Parts) -> Result<Shaped, Rejection> {
+pub fn shape(mut parts: Parts) -> Result<Shaped, Rejection> {
+    mask(&mut parts.headers);
     check_method(&parts.method)?;
     check_target(&parts)?;
     check_names(&parts.headers)?;
@@ -38,6 +39,22 @@ pub fn shape(parts: Parts) -> Result<Shaped, Rejection> {
         return Err(malformed("upgrade is refused"));
     }
     Ok(Shaped(parts))
+}
+
+/// Marks what no log may show.
+fn mask(headers: &mut HeaderMap) {
+    const SECRET: [HeaderName; 7] = [
+        http::header::AUTHORIZATION,
+        http::header::PROXY_AUTHORIZATION,
+        http::header::COOKIE,
+        HeaderName::from_static("apikey"),
+        header::X_AGENT_SECRET,
+        header::X_SESSION_ID,
+        header::X_SIGNATURE,
+    ];
+    for (name, value) in headers.iter_mut() {
+        value.set_sensitive(SECRET.contains(name));
+    }
 }
 
 impl Shaped {
@@ -156,17 +173,26 @@ fn has_bare_comma(value: &str) -> bool {
     quoted && comma
 }
 
+/// The text of a JWT that came along: a credential, and so shown by no `Debug`.
+pub(crate) struct BearerText(pub(crate) String);
+
+impl std::fmt::Debug for BearerText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BearerText(masked)")
+    }
+}
+
 /// The credentials of a request, unverified.
 #[derive(Debug)]
 pub(crate) enum Credentials {
     /// Version 2.
     Signed(Signed),
     /// A JWT alone.
-    Bearer(String),
+    Bearer(BearerText),
     /// The secret itself.
-    HeaderSecret { agent: AgentId, secret: AgentSecret, bearer: Option<String> },
+    HeaderSecret { agent: AgentId, secret: AgentSecret, bearer: Option<BearerText> },
     /// The older form, over the body alone.
-    BodySigned { agent: AgentId, signature: BodySignature, bearer: Option<String> },
+    BodySigned { agent: AgentId, signature: BodySignature, bearer: Option<BearerText> },
 }
 
 /// The headers of section 3, each in its form.
@@ -177,7 +203,7 @@ pub(crate) struct Signed {
     pub(crate) session: Option<SessionId>,
     pub(crate) nonce: Option<Nonce>,
     pub(crate) signature: Signature,
-    pub(crate) bearer: Option<String>,
+    pub(crate) bearer: Option<BearerText>,
 }
 
 /// Reads which credentials there are.
@@ -200,7 +226,7 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, Rejection>
         .map(SessionId::parse)
         .transpose()
         .map_err(|fault| form(&header::X_SESSION_ID, fault))?;
-    let bearer = read_bearer(headers)?;
+    let bearer = read_bearer(headers)?.map(BearerText);
     let signature = text(&header::X_SIGNATURE)?;
     let secret = text(&header::X_AGENT_SECRET)?;
 

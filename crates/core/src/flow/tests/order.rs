@@ -278,3 +278,41 @@ fn an_admission_carries_what_was_proven() {
     assert_eq!(admission.endpoint.label(), "/open");
     assert_eq!(admission.client, crate::tests::forge::CLIENT.parse::<std::net::IpAddr>().unwrap());
 }
+
+#[test]
+fn no_step_shows_a_credential() {
+    use super::super::Presented;
+    use crate::policy::Endpoint;
+    use crate::read::credentials::shape;
+
+    for forge in [
+        base(Base::Session),
+        base(Base::Start),
+        Forge { signer: Signer::Header, ..Forge::by_secret() }
+            .edit_policy(|policy| policy.allow_header_secret = true),
+        Forge { signer: Signer::Nobody, ..Forge::by_secret() }
+            .edit_policy(|policy| policy.require_hmac = false),
+    ] {
+        let (parts, _) = forge.request();
+        let credentials: Vec<String> =
+            ["authorization", "x-agent-secret", "x-session-id", "x-signature"]
+                .iter()
+                .filter_map(|name| parts.headers.get(*name))
+                .map(|value| value.to_str().unwrap().trim_start_matches("Bearer ").to_owned())
+                .collect();
+        assert!(!credentials.is_empty());
+        let shaped = shape(parts).unwrap();
+        let mut shown = format!("{shaped:?}");
+        let endpoint = Endpoint::Route(Arc::clone(forge.policy.routes.find("/open").unwrap()));
+        let policy = Arc::new(forge.policy.clone());
+        let presented = Presented::read(shaped, endpoint, forge.client, policy, NOW);
+        shown += &format!("{presented:?}");
+        shown += &format!("{:?}", forge.commit().unwrap());
+        if let Ok(admission) = forge.run() {
+            shown += &format!("{:?} {:?}", admission.parts, admission.caller);
+        }
+        for credential in credentials {
+            assert!(!shown.contains(&credential), "{credential} in {shown}");
+        }
+    }
+}
