@@ -11,7 +11,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +29,8 @@ const H2_SEND_BUFFER: usize = 16 * 1024;
 const DRAIN: Duration = Duration::from_secs(10);
 /// Connections at once; each costs memory before it has proven anything.
 const CONNECTIONS: usize = 65_536;
+/// Connections that the system completes before they are accepted.
+const BACKLOG: u32 = 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 
@@ -41,16 +43,47 @@ pub struct Listener {
     http: auto::Builder<TokioExecutor>,
 }
 
-impl Listener {
-    /// Binds; port 0 takes a free one.
+/// An address that is taken and does not listen yet: what the last run left is consumed in between.
+#[derive(Debug)]
+pub struct Reserved(TcpSocket);
+
+impl Reserved {
+    /// Takes the address; port 0 takes a free one.
     ///
     /// # Errors
     /// When the address cannot be bound.
-    pub async fn bind(address: SocketAddr, tls: Option<Arc<TlsFiles>>) -> io::Result<Self> {
-        let socket = TcpListener::bind(address).await?;
-        Ok(Self { socket, tls, limits: Limits::default(), traffic: Arc::default(), http: http() })
+    pub fn new(address: SocketAddr) -> io::Result<Self> {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        Ok(Self(socket))
     }
 
+    /// The address that is taken.
+    ///
+    /// # Errors
+    /// When the system cannot tell.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+
+    /// Listens.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn listen(self, tls: Option<Arc<TlsFiles>>) -> io::Result<Listener> {
+        let socket = self.0.listen(BACKLOG)?;
+        Ok(Listener {
+            socket,
+            tls,
+            limits: Limits::default(),
+            traffic: Arc::default(),
+            http: http(),
+        })
+    }
+}
+
+impl Listener {
     /// The address that is bound.
     ///
     /// # Errors

@@ -1,0 +1,86 @@
+//! `edgeward serve`: runs the edge until it is told to stop.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::assemble::{Assembled, assemble};
+use crate::settings::SettingArgs;
+use crate::{exit, telemetry};
+
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  edgeward serve
+  edgeward serve --config edgeward.toml
+  edgeward serve --listen 127.0.0.1:0 --set EDGE_LOG=json
+
+SIGTERM and SIGINT stop it in order: answers in flight finish, streams end, and what it held in
+memory goes to disk, so that the next start goes on where this one stopped.
+
+Exit codes: 0 stopped in order; 1 it could not start or stop in order; 2 the settings are unusable,
+and every fault is listed.")]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    settings: SettingArgs,
+}
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
+
+pub(crate) async fn run(args: ServeArgs) -> ExitCode {
+    let loaded = match args.settings.load() {
+        Ok(loaded) => loaded,
+        Err(faults) => return exit::unusable(faults),
+    };
+    if let Err(fault) = telemetry::start(&loaded.config.log) {
+        return exit::unusable(fault);
+    }
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    match serve(loaded.config).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => exit::failed(format_args!("{error:#}")),
+    }
+}
+
+async fn serve(config: edgeward_config::Config) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let Assembled { running, listener, store, tls, url } = assemble(config).await?;
+    let stop = CancellationToken::new();
+    // Upkeep outlives the listener: streams must go on being reaped while they drain.
+    let upkeep = CancellationToken::new();
+    running.spawn_upkeep(upkeep.clone());
+    if let Some(tls) = tls {
+        tokio::spawn(watch_certificate(tls, upkeep.clone()));
+    }
+    let serving = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
+    println!("listening on {url}");
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping");
+    stop.cancel();
+    serving.await?;
+    upkeep.cancel();
+    running.end().await?;
+    store.close().await;
+    tracing::info!("stopped in order");
+    Ok(())
+}
+
+async fn watch_certificate(tls: Arc<edgeward_edge::tls::TlsFiles>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => tls.refresh(),
+            () = stop.cancelled() => return,
+        }
+    }
+}
