@@ -4,3 +4,6 @@ pub mod bearer;
 pub mod credentials;
 pub mod json;
 pub mod target;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,4 @@
+//! Readers against models: targets against a naive normaliser, JSON against serde_json.
+
+mod json;
+mod target;
