@@ -303,7 +303,8 @@ async fn a_changed_ring_has_another_generation_and_an_unchanged_one_keeps_its_ow
 
 #[tokio::test]
 async fn a_key_that_its_row_does_not_prove_stops_the_start_and_leaves_a_running_ring() {
-    let damage: [(&str, fn(&mut SigningKeyRow)); 5] = [
+    type Damage = fn(&mut SigningKeyRow);
+    let damage: [(&str, Damage); 5] = [
         ("altered", |row| row.sealed.0[40] ^= 1),
         ("renamed", |row| row.kid.replace_range(0..1, "_")),
         ("of another algorithm", |row| row.alg = "ES256".to_owned()),

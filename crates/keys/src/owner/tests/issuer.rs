@@ -28,7 +28,7 @@ enum Pair {
     Ed25519(Arc<Ed25519KeyPair>),
     P256(Arc<EcdsaKeyPair>),
     Rsa(Arc<RsaKeyPair>),
-    Shared(hmac::Key),
+    Shared(Arc<hmac::Key>),
 }
 
 impl Key {
@@ -48,7 +48,7 @@ impl Key {
     }
 
     pub(super) fn shared(secret: &[u8]) -> Self {
-        Self { kid: None, pair: Pair::Shared(hmac::Key::new(hmac::HMAC_SHA256, secret)) }
+        Self { kid: None, pair: Pair::Shared(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, secret))) }
     }
 
     fn jwk(&self) -> Value {
