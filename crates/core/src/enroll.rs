@@ -144,3 +144,6 @@ impl Completion {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

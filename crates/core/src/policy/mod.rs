@@ -282,3 +282,6 @@ impl Endpoint {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -80,3 +80,6 @@ pub(crate) fn check_secret(
     let given = MacKey::of_secret(secret).tag_of(words);
     find_version(agent, dummy, now, |key| key.accepts_body(words, &given))
 }
+
+#[cfg(test)]
+mod tests;
