@@ -1,6 +1,7 @@
 //! From settings to a running edge: stores opened, keys unsealed, the socket taken, in this order.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use edgeward_config::{Config, Database, Kek as KekSetting};
@@ -11,15 +12,19 @@ use edgeward_edge::tls::TlsFiles;
 use edgeward_keys::{Entropy, Kek, Sealer, SystemEntropy};
 use edgeward_sqlite::SqliteStore;
 use edgeward_store::Clock;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+/// How often the certificate's files are looked at.
+const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 
 /// An edge that listens and is not serving yet.
 pub(crate) struct Assembled {
-    pub(crate) running: Running,
-    pub(crate) listener: Listener,
-    pub(crate) store: Arc<SqliteStore>,
-    pub(crate) tls: Option<Arc<TlsFiles>>,
-    /// Where it is reached, without a slash at the end.
-    pub(crate) url: String,
+    running: Running,
+    listener: Listener,
+    store: Arc<SqliteStore>,
+    tls: Option<Arc<TlsFiles>>,
+    url: String,
 }
 
 /// Puts an edge together. The socket listens last: by then the memory that the last run left is
@@ -48,6 +53,57 @@ pub(crate) async fn assemble(mut config: Config) -> anyhow::Result<Assembled> {
     let running = Running::embedded(&config, base).await?;
     let listener = reserved.listen(tls.clone())?;
     Ok(Assembled { running, listener, store, tls, url: format!("{scheme}://{address}") })
+}
+
+impl Assembled {
+    /// Serves from now on.
+    pub(crate) fn start(self) -> Serving {
+        let Self { running, listener, store, tls, url } = self;
+        let stop = CancellationToken::new();
+        // Upkeep outlives the listener: streams must go on being reaped while they drain.
+        let upkeep = CancellationToken::new();
+        running.spawn_upkeep(upkeep.clone());
+        if let Some(tls) = tls {
+            tokio::spawn(watch_certificate(tls, upkeep.clone()));
+        }
+        let listening = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
+        Serving { running, url, store, stop, upkeep, listening }
+    }
+}
+
+/// An edge that serves.
+pub(crate) struct Serving {
+    pub(crate) running: Running,
+    /// Where it is reached, without a slash at the end.
+    pub(crate) url: String,
+    store: Arc<SqliteStore>,
+    stop: CancellationToken,
+    upkeep: CancellationToken,
+    listening: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Stops in order: answers in flight finish, streams end, and what is in memory goes to disk.
+    ///
+    /// # Errors
+    /// When what is held could not be kept.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        self.stop.cancel();
+        self.listening.await?;
+        self.upkeep.cancel();
+        self.running.end().await?;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+async fn watch_certificate(tls: Arc<TlsFiles>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => tls.refresh(),
+            () = stop.cancelled() => return,
+        }
+    }
 }
 
 fn open_tls(config: &Config) -> anyhow::Result<Option<Arc<TlsFiles>>> {

@@ -1,14 +1,11 @@
 //! `edgeward serve`: runs the edge until it is told to stop.
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
 
-use crate::assemble::{Assembled, assemble};
+use crate::assemble::assemble;
 use crate::settings::SettingArgs;
 use crate::{exit, telemetry};
 
@@ -28,9 +25,6 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     settings: SettingArgs,
 }
-
-/// How often the certificate's files are looked at.
-const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(args: ServeArgs) -> ExitCode {
     let loaded = match args.settings.load() {
@@ -52,35 +46,14 @@ pub(crate) async fn run(args: ServeArgs) -> ExitCode {
 async fn serve(config: edgeward_config::Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let Assembled { running, listener, store, tls, url } = assemble(config).await?;
-    let stop = CancellationToken::new();
-    // Upkeep outlives the listener: streams must go on being reaped while they drain.
-    let upkeep = CancellationToken::new();
-    running.spawn_upkeep(upkeep.clone());
-    if let Some(tls) = tls {
-        tokio::spawn(watch_certificate(tls, upkeep.clone()));
-    }
-    let serving = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
-    println!("listening on {url}");
+    let serving = assemble(config).await?.start();
+    println!("listening on {}", serving.url);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
-    stop.cancel();
-    serving.await?;
-    upkeep.cancel();
-    running.end().await?;
-    store.close().await;
+    serving.stop().await?;
     tracing::info!("stopped in order");
     Ok(())
-}
-
-async fn watch_certificate(tls: Arc<edgeward_edge::tls::TlsFiles>, stop: CancellationToken) {
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(CERTIFICATE_CHECK) => tls.refresh(),
-            () = stop.cancelled() => return,
-        }
-    }
 }
