@@ -11,8 +11,12 @@ use std::sync::Arc;
 
 use edgeward_core::record::Standing;
 use edgeward_sqlite::SqliteStore;
+use edgeward_store::StoreError;
 use edgeward_store::conformance::{self, Seeds};
-use edgeward_store::durable::{Agents, Enrollments, Redeemed, SecretStatus};
+use edgeward_store::durable::{
+    Agents, Enrollments, KeyPurpose, KeyRows, KeyStatus, Redeemed, Sealed, SecretStatus,
+    SigningKeyRow,
+};
 use sqlx::ConnectOptions as _;
 use sqlx::sqlite::SqliteConnectOptions;
 use tempfile::TempDir;
@@ -102,4 +106,38 @@ async fn every_event_names_its_node() {
     let nodes: Vec<String> =
         sqlx::query_scalar("SELECT node FROM bus_events").fetch_all(&mut connection).await.unwrap();
     assert_eq!(nodes, ["node-1", "node-1"]);
+}
+
+#[tokio::test]
+async fn without_its_event_nothing_stands() {
+    let (store, folder) = fresh().await;
+    store.start_enrollment(Seeds::enrollment(1, "owner"), Seeds::started(1)).await.unwrap();
+    let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON bus_events
+                  BEGIN SELECT RAISE(ABORT, 'no event today'); END";
+    run(&folder, refuse).await;
+    let (code, agent, now) = (Seeds::code(1), Seeds::agent(1, 1), Seeds::now());
+    let redeem = || store.redeem_code(&code, agent.clone(), None, Seeds::completed(1), now);
+    assert!(matches!(redeem().await, Err(StoreError::Unavailable(_))));
+    assert_eq!(store.agent(agent.id).await, Ok(None));
+    assert_eq!(store.next_secret_version(agent.id).await, Ok(1));
+    assert!(store.live_enrollment(&code, now).await.unwrap().is_some());
+
+    let another = Seeds::enrollment(2, "owner");
+    assert!(store.start_enrollment(another, Seeds::started(2)).await.is_err());
+    assert!(store.live_enrollment(&Seeds::code(2), now).await.unwrap().is_none());
+
+    let key = SigningKeyRow {
+        kid: "kid".into(),
+        purpose: KeyPurpose::Agent,
+        alg: "EdDSA".into(),
+        status: KeyStatus::Active,
+        sealed: Sealed(vec![1]),
+        public_jwk: serde_json::json!({}),
+        created_at: now,
+    };
+    assert!(store.keep_first_signing_key(key, &[Seeds::started(3)]).await.is_err());
+    assert_eq!(store.signing_keys(KeyPurpose::Agent).await, Ok(Vec::new()));
+
+    run(&folder, "DROP TRIGGER refuse").await;
+    assert_eq!(redeem().await, Ok(Redeemed::Done { epoch: 1 }));
 }
