@@ -2,12 +2,10 @@
 
 use std::fmt;
 
+use edgeward_wire::target;
 use reqwest::Url;
 
 use crate::{Error, Result};
-
-/// The longest target that the edge accepts, bytes.
-const MAX_TARGET: usize = 8 * 1024;
 
 /// A request target (RFC 9112, section 3.2.1) that every parser reads alike.
 ///
@@ -29,9 +27,9 @@ impl Target {
     /// # Errors
     /// When it is ambiguous or over 8 KiB, or holds a byte that must be escaped.
     pub fn parse(text: &str) -> Result<Self> {
-        match fault(text) {
-            None => Ok(Self(text.to_owned())),
-            Some(why) => Err(Error::Invalid(format!("target {text:?}: {why}"))),
+        match target::check(text) {
+            Ok(()) => Ok(Self(text.to_owned())),
+            Err(why) => Err(Error::Invalid(format!("target {text:?}: {why}"))),
         }
     }
 
@@ -45,55 +43,6 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-fn fault(text: &str) -> Option<&'static str> {
-    if text.len() > MAX_TARGET {
-        return Some("longer than 8 KiB");
-    }
-    if !text.starts_with('/') {
-        return Some("must begin with a slash");
-    }
-    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Some("holds a blank, a control or a non-ASCII character; escape it");
-    }
-    if text.contains('#') {
-        return Some("holds a fragment");
-    }
-    let (path, query) = text.split_once('?').unwrap_or((text, ""));
-    if path.contains("//") {
-        return Some("holds an empty segment");
-    }
-    if path.contains(['\\', ';']) {
-        return Some("holds a backslash or a semicolon in the path");
-    }
-    if path.split('/').any(|segment| segment == "." || segment == "..") {
-        return Some("holds a dot segment");
-    }
-    let path_fault = escapes(path).find_map(|escape| match escape {
-        None => Some("holds an invalid escape"),
-        Some(0 | b'/' | b'\\' | b'%') => Some("holds an escaped separator, NUL or percent sign"),
-        Some(byte) if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) => {
-            Some("escapes a character that needs no escape")
-        }
-        Some(_) => None,
-    });
-    path_fault.or_else(|| {
-        escapes(query).find_map(|escape| match escape {
-            None => Some("holds an invalid escape in the query"),
-            Some(0) => Some("holds an escaped NUL in the query"),
-            Some(_) => None,
-        })
-    })
-}
-
-/// The byte of each `%xx`; `None` for one that is cut short or not hexadecimal.
-fn escapes(text: &str) -> impl Iterator<Item = Option<u8>> + '_ {
-    text.split('%').skip(1).map(|rest| {
-        let [high, low] = *rest.as_bytes().first_chunk::<2>()?;
-        let value = |digit: u8| char::from(digit).to_digit(16);
-        u8::try_from(value(high)? * 16 + value(low)?).ok()
-    })
 }
 
 /// The URL of an edge: scheme, host and port, and the base path that all targets stand under.

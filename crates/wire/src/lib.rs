@@ -9,6 +9,7 @@
 //! * [`enroll`] – codes, challenges and what a device key signs
 //! * [`device`] – device keys: reading, thumbprints, strict verification
 //! * [`signature`] – `string_to_sign`, session keys, signing and checking
+//! * [`target`] – which request targets can be read in one way only
 //! * [`header`] – header names
 //! * [`problem`] – the codes of refusals, and what a client should do about each
 //! * [`api`] – bodies of requests and answers
@@ -23,6 +24,7 @@ pub mod id;
 pub mod problem;
 pub mod secret;
 pub mod signature;
+pub mod target;
 
 pub use device::DevicePublicKey;
 pub use enroll::{Challenge, EnrollCode};

@@ -3,7 +3,7 @@
 pub mod bearer;
 pub mod credentials;
 pub mod json;
-pub mod target;
+pub use edgeward_wire::target;
 
 #[cfg(test)]
 mod tests;

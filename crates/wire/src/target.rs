@@ -14,6 +14,18 @@ pub enum TargetFault {
     Ambiguous(&'static str),
 }
 
+impl std::fmt::Display for TargetFault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::TooLong => f.write_str("the target is longer than 8 KiB"),
+            Self::Malformed(what) => f.write_str(what),
+            Self::Ambiguous(what) => {
+                write!(f, "it holds {what}, which two parsers could read differently")
+            }
+        }
+    }
+}
+
 /// The longest target that is accepted, in bytes.
 pub const MAX_TARGET: usize = 8 * 1024;
 
