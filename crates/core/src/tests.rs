@@ -6,3 +6,4 @@ pub(crate) mod forge;
 pub(crate) mod golden;
 pub(crate) mod mint;
 pub(crate) mod refusals;
+pub(crate) mod world;
