@@ -71,6 +71,17 @@ impl SqliteStore {
         self.writer.close().await;
     }
 
+    /// Runs one statement as it stands; how many rows it changed. For tests that need a row which no
+    /// act of the edge makes.
+    ///
+    /// # Errors
+    /// When the database refuses it.
+    #[cfg(feature = "testing")]
+    pub async fn execute_for_tests(&self, sql: impl Into<String>) -> Result<u64, StoreError> {
+        let statement = sqlx::query(sqlx::AssertSqlSafe(sql.into()));
+        Ok(statement.execute(&self.writer).await.map_err(failed)?.rows_affected())
+    }
+
     /// A transaction that may write, and waits for the one before it first.
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
         self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(failed)
