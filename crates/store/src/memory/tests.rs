@@ -157,6 +157,21 @@ async fn a_sweep_forgets_what_is_over_and_nothing_else() {
     assert_eq!(held(), (0, 0, 0, 0));
 }
 
+#[tokio::test]
+async fn ended_sessions_leave_nothing_behind() {
+    let (store, clock) = store(10);
+    for number in 0..4 {
+        let (session, key) = session(number, number / 2, clock.now(), 1_000);
+        store.start_session(session.clone(), key).await.unwrap();
+        if number < 2 {
+            assert_eq!(store.end_session(&session.id).await, Ok(true));
+        }
+    }
+    assert_eq!((store.sessions.len(), store.sessions.agents()), (2, 1));
+    assert_eq!(store.end_sessions_of(AgentId::from_bytes([1; 16])).await.unwrap().len(), 2);
+    assert_eq!((store.sessions.len(), store.sessions.agents()), (0, 0));
+}
+
 fn restore(bytes: &[u8], clock: &ManualClock) -> Result<MemoryStore, RestoreError> {
     MemoryStore::restore(bytes, Arc::new(clock.clone()), 1_000, Forge::AHEAD_MS)
 }
