@@ -11,8 +11,7 @@ test:
 # Measure: verification alone, and the whole edge against a bare proxy in the same run
 bench:
     cargo bench -p edgeward-core --bench verify
-    cargo build --release -p edgeward
-    cargo bench -p edgeward-testkit --bench proxy
+    cargo bench -p edgeward --bench proxy
 
 # The long forms of the tests, with a report under docs/proof/
 prove:

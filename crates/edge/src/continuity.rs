@@ -26,8 +26,9 @@ pub struct Continuity {
     durable: Arc<dyn Durable>,
     memory: Arc<MemoryStore>,
     clock: Arc<dyn Clock>,
-    /// The last mark that was written.
-    renewing: Mutex<WallMs>,
+    /// The last mark that was written; none once the run has ended, after which none may follow:
+    /// a mark says that the run goes on, and would void what it left.
+    renewing: Mutex<Option<WallMs>>,
     wanted: Notify,
 }
 
@@ -91,7 +92,7 @@ impl Continuity {
             durable,
             memory: Arc::new(memory),
             clock,
-            renewing: Mutex::new(WallMs(0)),
+            renewing: Mutex::new(Some(WallMs(0))),
             wanted: Notify::new(),
         }))
     }
@@ -137,12 +138,15 @@ impl Continuity {
     /// When it could not be written; claims stay refused.
     pub async fn renew(&self) -> Result<(), StoreError> {
         let mut written = self.renewing.lock().await;
+        let Some(last) = *written else {
+            return Err(StoreError::Unavailable("the run has ended".to_owned()));
+        };
         let now = self.clock.now().wall;
-        if now >= *written && now.since(*written) < LEASE_MS / 2 {
+        if now >= last && now.since(last) < LEASE_MS / 2 {
             return Ok(());
         }
         self.durable.write_mark(now).await?;
-        *written = now;
+        *written = Some(now);
         self.memory.allow_claims_until(now.plus(LEASE_MS));
         self.wanted.notify_one();
         Ok(())
@@ -153,6 +157,8 @@ impl Continuity {
     /// # Errors
     /// When it could not be kept; the next start then takes this for a crash, which is safe.
     pub async fn end(&self, sealer: &Sealer) -> Result<(), ContinuityError> {
+        let mut written = self.renewing.lock().await;
+        *written = None;
         self.memory.seal_for_stop();
         let snapshot = self.memory.snapshot();
         let sealed = sealer

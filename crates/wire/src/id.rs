@@ -38,6 +38,11 @@ impl AgentId {
         Ok(Self(uuid))
     }
 
+    /// The canonical form, written into `buffer`.
+    pub(crate) fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+        self.0.as_hyphenated().encode_lower(buffer)
+    }
+
     /// The 16 bytes, in network order.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

@@ -1,13 +1,12 @@
 //! `string_to_sign`, the keys that sign it, and the signature header.
 
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
-use crate::encoding::{from_hex, hex, sha256};
+use crate::encoding::{from_hex, hex, push_hex, sha256};
 use crate::secret::{AgentSecret, SessionId, SessionSalt};
 use crate::{AgentId, FormError};
 
@@ -88,26 +87,33 @@ pub struct StringToSign<'a> {
 impl StringToSign<'_> {
     /// The ten lines, joined by LF; nothing follows the last.
     pub fn render(&self) -> String {
-        let mut out = String::with_capacity(
-            256 + self.audience.len()
-                + self.target.len()
-                + self.content_type.len()
-                + self.nonce.len(),
-        );
-        // Writing to a String cannot fail.
-        let _ = write!(
-            out,
-            "{SCHEME}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}\n{}",
+        // Every part is text, so that this cannot fail; an empty string would match no signature.
+        String::from_utf8(self.bytes()).unwrap_or_default()
+    }
+
+    /// The same as bytes: what is signed.
+    pub fn bytes(&self) -> Vec<u8> {
+        // Scheme, id, session, timestamp, digest and the line ends are 218 bytes at most.
+        let open =
+            self.audience.len() + self.target.len() + self.content_type.len() + self.nonce.len();
+        let mut out = Vec::with_capacity(256 + open);
+        let mut id = [0u8; 36];
+        let lines = [
+            SCHEME,
             self.audience,
-            self.agent_id,
+            self.agent_id.encode(&mut id),
             self.session_id,
             self.timestamp,
             self.nonce,
             self.method,
             self.target,
             self.content_type,
-            self.body
-        );
+        ];
+        for line in lines {
+            out.extend_from_slice(line.as_bytes());
+            out.push(b'\n');
+        }
+        push_hex(&mut out, &self.body.0);
         out
     }
 }
@@ -180,13 +186,13 @@ impl MacKey {
 
     /// Signs.
     pub fn sign(&self, to_sign: &StringToSign<'_>) -> Signature {
-        Signature(tag(&self.0, to_sign.render().as_bytes()))
+        Signature(tag(&self.0, &to_sign.bytes()))
     }
 
     /// Checks in constant time.
     #[must_use]
-    pub fn accepts(&self, rendered: &str, signature: &Signature) -> bool {
-        hmac::verify(&self.0, rendered.as_bytes(), &signature.0).is_ok()
+    pub fn accepts(&self, rendered: &[u8], signature: &Signature) -> bool {
+        hmac::verify(&self.0, rendered, &signature.0).is_ok()
     }
 
     /// The tag of any bytes, in the type that [`MacKey::accepts_body`] checks.

@@ -166,7 +166,7 @@ impl Edge {
             id => vec![MacKey::of_session(&self.state.sessions.lock().unwrap()[id])],
         };
         let signature = Signature::parse(seen.header("x-signature")).unwrap();
-        assert!(keys.iter().any(|key| key.accepts(&rendered, &signature)), "{rendered}");
+        assert!(keys.iter().any(|key| key.accepts(rendered.as_bytes(), &signature)), "{rendered}");
         assert_eq!(seen.header("x-agent-id"), self.state.agent_id.to_string());
         assert_eq!(seen.header("x-timestamp").len(), 13);
     }

@@ -46,7 +46,7 @@ pub(crate) fn check(
     dummy: &MacKey,
     now: WallMs,
 ) -> Result<u32, Rejection> {
-    let rendered = to_sign.render();
+    let rendered = to_sign.bytes();
     match session {
         Some(session) if session.key.accepts(&rendered, signature) => Ok(session.secret_version),
         Some(_) => Err(Rejection::WrongSignature),
