@@ -97,7 +97,11 @@ fn keys_that_prove_nothing_are_passed_over() {
     // Weak, oversized, or of an exponent that makes forging easy.
     taken(rsa_of(&modulus(2048), &[3]));
     taken(rsa_of(&modulus(8192), &[1, 0, 1]));
-    taken(rsa_of(&[&[0, 0], modulus(2048).as_slice()].concat(), &[0, 1, 0, 1]));
+    let signed = rsa_of(&[&[0, 0], modulus(2048).as_slice()].concat(), &[0, 1, 0, 1]);
+    let VerifyingKey::Rsa { n, e } = &read(&[signed]).unwrap().keys["r"] else {
+        panic!("an RSA key");
+    };
+    assert_eq!((n, e.as_slice()), (&modulus(2048), [1, 0, 1].as_slice()));
     for bits in [1024, 2047, 8193] {
         skipped(rsa_of(&modulus(bits), &[1, 0, 1]));
     }

@@ -36,11 +36,16 @@ fn url(fake: &Arc<FakeUrl>) -> Arc<OwnerKeySource> {
     Arc::new(OwnerKeySource::url(Arc::clone(fake) as Arc<dyn FetchJwks>))
 }
 
+/// A deadline for what would otherwise wait for ever.
+async fn soon<T>(wait: impl Future<Output = T>) -> T {
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("done within a minute")
+}
+
 /// Waits for the next fetch to end.
 fn end_of_fetch(source: &OwnerKeySource) -> impl Future<Output = ()> + use<> {
     let Kind::Url(source) = &source.0 else { panic!("of a URL") };
     let mut ended = source.ended();
-    async move { ended.changed().await.unwrap() }
+    async move { soon(ended.changed()).await.unwrap() }
 }
 
 #[tokio::test]
@@ -48,12 +53,12 @@ async fn each_kind_of_key_verifies_its_owner() {
     let keys = [Key::ed25519("o"), Key::p256("p"), Key::rsa("r")];
     let source = url(&FakeUrl::of(&set_of(&keys)));
     for key in &keys {
-        let owner = source.verify_owner(&token(key), &rules(), NOW).await.unwrap();
+        let owner = soon(source.verify_owner(&token(key), &rules(), NOW)).await.unwrap();
         assert_eq!(owner.id().as_str(), "owner-1");
     }
     // The name of one and the signature of another.
     let swapped = token(&Key::ed25519("o"));
-    let fault = source.verify_owner(&swapped, &rules(), NOW).await.unwrap_err();
+    let fault = soon(source.verify_owner(&swapped, &rules(), NOW)).await.unwrap_err();
     assert_eq!(fault, Rejection::OwnerTokenInvalid(JwtFault::Signature));
 }
 
@@ -62,15 +67,15 @@ async fn a_shared_secret_needs_no_kid_and_no_short_one_is_taken() {
     let secret = || Zeroizing::new(b"planted-shared-secret-0123456789".to_vec());
     let source = OwnerKeySource::shared(secret()).unwrap();
     let key = Key::shared(&secret());
-    let owner = source.verify_owner(&token(&key), &rules(), NOW).await.unwrap();
+    let owner = soon(source.verify_owner(&token(&key), &rules(), NOW)).await.unwrap();
     assert_eq!(owner.id().as_str(), "owner-1");
     let other = Key::shared(b"another-shared-secret-0123456789");
-    let fault = source.verify_owner(&token(&other), &rules(), NOW).await.unwrap_err();
+    let fault = soon(source.verify_owner(&token(&other), &rules(), NOW)).await.unwrap_err();
     assert_eq!(fault, Rejection::OwnerTokenInvalid(JwtFault::Signature));
     let short = OwnerKeySource::shared(Zeroizing::new(secret()[..31].to_vec())).unwrap_err();
     assert_eq!(short, OwnerKeysFault::ShortSecret);
     assert_eq!(format!("{source:?}"), "OwnerKeySource(shared secret)");
-    assert!(!format!("{:?}", source.keys(NOW).await.unwrap()).contains("planted"));
+    assert!(!format!("{:?}", soon(source.keys(NOW)).await.unwrap()).contains("planted"));
 }
 
 #[tokio::test]
@@ -79,12 +84,12 @@ async fn faults_of_the_token_the_owner_and_the_keys_are_three_answers() {
     let fake = FakeUrl::of(&set_of(std::slice::from_ref(&key)));
     let source = url(&fake);
     let rules = OwnerRules { roles: vec!["admin".to_owned()], ..rules() };
-    let fault = source.verify_owner(&token(&key), &rules, NOW).await.unwrap_err();
+    let fault = soon(source.verify_owner(&token(&key), &rules, NOW)).await.unwrap_err();
     assert!(matches!(fault, Rejection::OwnerNotAllowed(_)), "{fault:?}");
     let late = Now { wall: WallMs(NOW.wall.0 * 2), ..NOW };
-    let fault = source.verify_owner(&token(&key), &rules, late).await.unwrap_err();
+    let fault = soon(source.verify_owner(&token(&key), &rules, late)).await.unwrap_err();
     assert_eq!(fault, Rejection::OwnerTokenInvalid(JwtFault::Expired));
-    let fault = source.verify_owner("no token", &rules, NOW).await.unwrap_err();
+    let fault = soon(source.verify_owner("no token", &rules, NOW)).await.unwrap_err();
     assert_eq!(fault, Rejection::OwnerTokenInvalid(JwtFault::Form));
     let down = FakeUrl::of(b"");
     down.answer(Err("refused".to_owned()));
@@ -100,7 +105,7 @@ async fn an_unknown_kid_is_looked_for_once_in_30_seconds() {
     let source = url(&fake);
     let verify = |key: &Key, at| {
         let (source, token) = (Arc::clone(&source), token(key));
-        async move { source.verify_owner(&token, &rules(), after(at)).await }
+        async move { soon(source.verify_owner(&token, &rules(), after(at))).await }
     };
     let unknown = Rejection::OwnerTokenInvalid(JwtFault::UnknownKey);
     verify(&old, 0).await.unwrap();
@@ -124,14 +129,15 @@ async fn while_the_issuer_is_down_an_unknown_kid_is_neither_yes_nor_no() {
     let (known, stranger) = (Key::ed25519("known"), Key::ed25519("stranger"));
     let fake = FakeUrl::of(&set_of(std::slice::from_ref(&known)));
     let source = url(&fake);
-    source.keys(NOW).await.unwrap();
+    soon(source.keys(NOW)).await.unwrap();
     for answer in [Err("down".to_owned()), Ok(b"<html>".to_vec())] {
         fake.answer(answer);
         let at = after(REFETCH_MS * fake.calls() as u64);
         for again in [at, Now { mono: at.mono.plus(1), ..at }] {
-            let fault = source.verify_owner(&token(&stranger), &rules(), again).await.unwrap_err();
+            let fault =
+                soon(source.verify_owner(&token(&stranger), &rules(), again)).await.unwrap_err();
             assert_eq!(fault, Rejection::Unavailable(Dependency::OwnerKeys));
-            source.verify_owner(&token(&known), &rules(), again).await.unwrap();
+            soon(source.verify_owner(&token(&known), &rules(), again)).await.unwrap();
         }
     }
     assert_eq!(fake.calls(), 3);
@@ -142,18 +148,18 @@ async fn a_refresh_keeps_nobody_waiting() {
     let (old, new) = (Key::ed25519("old"), Key::ed25519("new"));
     let fake = FakeUrl::of(&set_of(std::slice::from_ref(&old)));
     let source = url(&fake);
-    source.keys(NOW).await.unwrap();
-    source.keys(after(REFRESH_MS - 1)).await.unwrap();
+    soon(source.keys(NOW)).await.unwrap();
+    soon(source.keys(after(REFRESH_MS - 1))).await.unwrap();
     assert_eq!((fake.calls(), source.age_ms(after(REFRESH_MS - 1))), (1, Some(REFRESH_MS - 1)));
 
     fake.answer(Ok(set_of(std::slice::from_ref(&new))));
     fake.close();
     let ended = end_of_fetch(&source);
-    let keys = source.keys(after(REFRESH_MS)).await.unwrap();
+    let keys = soon(source.keys(after(REFRESH_MS))).await.unwrap();
     assert_eq!(kids(&keys), HashSet::from(["old"]), "as known, the fetch is still under way");
     fake.open();
     ended.await;
-    let keys = source.keys(after(REFRESH_MS + 1)).await.unwrap();
+    let keys = soon(source.keys(after(REFRESH_MS + 1))).await.unwrap();
     assert_eq!(kids(&keys), HashSet::from(["new"]));
     assert_eq!((fake.calls(), source.age_ms(after(REFRESH_MS + 1))), (2, Some(1)));
 }
@@ -163,23 +169,23 @@ async fn a_stale_set_serves_for_a_day_and_then_no_longer() {
     let key = Key::ed25519("k");
     let fake = FakeUrl::of(&set_of(std::slice::from_ref(&key)));
     let source = url(&fake);
-    source.keys(NOW).await.unwrap();
+    soon(source.keys(NOW)).await.unwrap();
     fake.answer(Err("down".to_owned()));
     for at in [REFRESH_MS, REFRESH_MS * 2, STALE_LIMIT_MS / 2, STALE_LIMIT_MS - 1] {
         let ended = end_of_fetch(&source);
-        source.verify_owner(&token(&key), &rules(), after(at)).await.unwrap();
+        soon(source.verify_owner(&token(&key), &rules(), after(at))).await.unwrap();
         ended.await;
     }
     assert_eq!(fake.calls(), 5);
     // Just looked a moment ago: refused without another fetch.
-    let refused = source.keys(after(STALE_LIMIT_MS)).await;
+    let refused = soon(source.keys(after(STALE_LIMIT_MS))).await;
     assert_eq!((refused.unwrap_err(), fake.calls()), (OwnerKeysUnavailable, 5));
     let later = after(STALE_LIMIT_MS + REFETCH_MS);
-    let fault = source.verify_owner(&token(&key), &rules(), later).await.unwrap_err();
+    let fault = soon(source.verify_owner(&token(&key), &rules(), later)).await.unwrap_err();
     assert_eq!((fault, fake.calls()), (Rejection::Unavailable(Dependency::OwnerKeys), 6));
     fake.answer(Ok(set_of(std::slice::from_ref(&key))));
     let back = after(STALE_LIMIT_MS + 2 * REFETCH_MS);
-    source.verify_owner(&token(&key), &rules(), back).await.unwrap();
+    soon(source.verify_owner(&token(&key), &rules(), back)).await.unwrap();
 }
 
 #[tokio::test]
@@ -194,14 +200,14 @@ async fn callers_at_once_share_one_fetch() {
             let now = after(caller * REFETCH_MS);
             tokio::spawn(async move {
                 if caller % 2 == 0 {
-                    source.keys(now).await
+                    soon(source.keys(now)).await
                 } else {
-                    source.keys_for_unknown_kid(now).await
+                    soon(source.keys_for_unknown_kid(now)).await
                 }
             })
         })
         .collect();
-    fake.entered().await;
+    soon(fake.entered()).await;
     // On this one thread every caller has run until it had to wait.
     for _ in 0..64 {
         tokio::task::yield_now().await;
@@ -209,7 +215,7 @@ async fn callers_at_once_share_one_fetch() {
     assert!(callers.iter().all(|caller| !caller.is_finished()));
     fake.open();
     for caller in callers {
-        assert_eq!(kids(&caller.await.unwrap().unwrap()), HashSet::from(["k"]));
+        assert_eq!(kids(&soon(caller).await.unwrap().unwrap()), HashSet::from(["k"]));
     }
     assert_eq!(fake.calls(), 1);
 }
@@ -221,13 +227,13 @@ async fn a_caller_that_hangs_up_breaks_no_fetch_off() {
     let source = url(&fake);
     let first = tokio::spawn({
         let source = Arc::clone(&source);
-        async move { source.keys(NOW).await }
+        async move { soon(source.keys(NOW)).await }
     });
-    fake.entered().await;
+    soon(fake.entered()).await;
     first.abort();
     assert!(first.await.unwrap_err().is_cancelled());
     fake.open();
-    assert!(source.keys(after(1)).await.is_ok());
+    assert!(soon(source.keys(after(1))).await.is_ok());
     assert_eq!(fake.calls(), 1);
 }
 
@@ -236,10 +242,10 @@ async fn a_fetch_that_hangs_ends_and_the_next_is_tried() {
     let fake = FakeUrl::of(&set_of(&[Key::ed25519("k")]));
     fake.close();
     let source = url(&fake);
-    assert!(source.keys(NOW).await.is_err());
+    assert!(soon(source.keys(NOW)).await.is_err());
     fake.open();
-    assert!(source.keys(after(REFETCH_MS - 1)).await.is_err(), "not before 30 s");
-    assert!(source.keys(after(REFETCH_MS)).await.is_ok());
+    assert!(soon(source.keys(after(REFETCH_MS - 1))).await.is_err(), "not before 30 s");
+    assert!(soon(source.keys(after(REFETCH_MS))).await.is_ok());
 }
 
 struct Panicking;
@@ -255,7 +261,7 @@ impl FetchJwks for Panicking {
 async fn a_fetcher_that_panics_leaves_nobody_waiting() {
     let source = OwnerKeySource::url(Arc::new(Panicking));
     for at in [0, REFETCH_MS] {
-        assert_eq!(source.keys(after(at)).await.unwrap_err(), OwnerKeysUnavailable);
+        assert_eq!(soon(source.keys(after(at))).await.unwrap_err(), OwnerKeysUnavailable);
     }
 }
 
@@ -275,7 +281,7 @@ async fn a_file_is_read_again_and_the_last_good_one_stays() {
     let source = OwnerKeySource::file(path.clone()).await.unwrap();
     let verify = |key: &Key| {
         let (source, token) = (&source, token(key));
-        async move { source.verify_owner(&token, &rules(), NOW).await }
+        async move { soon(source.verify_owner(&token, &rules(), NOW)).await }
     };
     let unknown = Rejection::OwnerTokenInvalid(JwtFault::UnknownKey);
     let unavailable = Rejection::Unavailable(Dependency::OwnerKeys);
@@ -310,9 +316,9 @@ async fn the_time_of_change_alone_has_a_file_read_again() {
     write(&one, 1_000);
     let source = OwnerKeySource::file(path.clone()).await.unwrap();
     write(&two, 1_000);
-    assert_eq!(kids(&source.keys(NOW).await.unwrap()), HashSet::from(["1"]));
+    assert_eq!(kids(&soon(source.keys(NOW)).await.unwrap()), HashSet::from(["1"]));
     write(&two, 1_001);
-    assert_eq!(kids(&source.keys(NOW).await.unwrap()), HashSet::from(["2"]));
+    assert_eq!(kids(&soon(source.keys(NOW)).await.unwrap()), HashSet::from(["2"]));
 }
 
 #[tokio::test]
@@ -339,7 +345,7 @@ async fn what_an_owner_may_grant_comes_from_token_and_rules() {
     let source = url(&FakeUrl::of(&set_of(std::slice::from_ref(&key))));
     let scope = |text: &str| Scope::parse(text).unwrap();
     let rules = OwnerRules { scopes: vec![scope("llm:chat")], ..rules() };
-    let owner = source.verify_owner(&token(&key), &rules, after(0)).await.unwrap();
+    let owner = soon(source.verify_owner(&token(&key), &rules, after(0))).await.unwrap();
     assert!(owner.may_grant(&[scope("llm:chat")]) && !owner.may_grant(&[scope("admin")]));
     assert_eq!(after(0).mono, MonoMs(1_000));
 }
