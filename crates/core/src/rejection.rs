@@ -151,6 +151,9 @@ pub struct Spec {
     pub severity: Severity,
     /// Whether it counts against its source.
     pub counts: bool,
+    /// Whether it is kept as an audit event. What anybody can bring about at no cost, before any
+    /// credential was looked at, is not: a flood of it must write nothing.
+    pub recorded: bool,
     /// The page for whoever is called.
     pub runbook: Option<&'static str>,
 }
@@ -164,6 +167,7 @@ impl Rejection {
             reason,
             severity,
             counts: counts(code),
+            recorded: recorded(code),
             runbook: None,
         };
         match self {
@@ -174,7 +178,9 @@ impl Rejection {
             Self::HeaderSecretRefused => {
                 row(Code::CredentialsMissing, "header_secret_refused", Warning)
             }
-            Self::DeploymentAddress => row(Code::AddressNotAllowed, "deployment_address", Info),
+            Self::DeploymentAddress => {
+                Spec { recorded: false, ..row(Code::AddressNotAllowed, "deployment_address", Info) }
+            }
             Self::RouteAddress => row(Code::AddressNotAllowed, "route_address", Warning),
             Self::AgentAddress => Spec {
                 runbook: Some("incident-leaked-secret"),
@@ -271,6 +277,23 @@ fn counts(code: Code) -> bool {
             | Code::NonceReplayed
             | Code::EnrollCodeInvalid
             | Code::DeviceProofInvalid
+    )
+}
+
+/// Refusals that come before credentials, or say nothing of the caller, are only counted.
+fn recorded(code: Code) -> bool {
+    !matches!(
+        code,
+        Code::RequestMalformed
+            | Code::TargetAmbiguous
+            | Code::CredentialsMissing
+            | Code::BackingOff
+            | Code::TimestampOutsideWindow
+            | Code::SessionRequired
+            | Code::BodyTooLarge
+            | Code::DependencyUnavailable
+            | Code::Starting
+            | Code::Draining
     )
 }
 

@@ -228,7 +228,9 @@ impl Edge {
             self.budgets.failed(journey.client, concerned.agent, now.mono, self.traces.bits());
         }
         self.meter.refused(spec.code, spec.reason);
-        self.violations.count(&spec, concerned, journey.trace, now.wall);
+        if spec.recorded {
+            self.violations.count(&spec, concerned, journey.trace, now.wall);
+        }
         tracing::info!(
             trace_id = %journey.trace,
             code = %spec.code,

@@ -1,5 +1,6 @@
 //! Refusals as audit events, folded by agent, source, reason and second, with a count: a flood costs
-//! the database a bounded number of rows, and no refusal goes uncounted.
+//! the database a bounded number of rows, and none of them goes uncounted. Refusals that the table
+//! does not keep never come here.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -14,15 +14,16 @@ fn the_table_is_the_golden_one() {
     let mut rows: Vec<String> = one_of_each()
         .iter()
         .map(|rejection| {
-            let Spec { code, reason, severity, counts, runbook } = rejection.spec();
+            let Spec { code, reason, severity, counts, recorded, runbook } = rejection.spec();
             format!(
-                "{:24} {:28} {} {:17} {:8} {:6} {:9} {}",
+                "{:24} {:28} {} {:17} {:8} {:6} {:8} {:9} {}",
                 code.as_str(),
                 reason,
                 code.status().as_u16(),
                 format!("{:?}", code.advice()),
                 format!("{severity:?}"),
                 if counts { "counts" } else { "-" },
+                if recorded { "recorded" } else { "-" },
                 rejection.retry_after_ms().map_or("-".to_owned(), |ms| format!("{ms} ms")),
                 runbook.unwrap_or("-"),
             )
@@ -31,11 +32,12 @@ fn the_table_is_the_golden_one() {
     rows.extend(upstream_faults().into_iter().map(|fault| {
         let code = fault.code();
         format!(
-            "{:24} {:28} {} {:17?} {:8} {:6} {:9} -",
+            "{:24} {:28} {} {:17?} {:8} {:6} {:8} {:9} -",
             code.as_str(),
             fault.reason(),
             code.status().as_u16(),
             code.advice(),
+            "-",
             "-",
             "-",
             "-"
@@ -43,7 +45,7 @@ fn the_table_is_the_golden_one() {
     }));
     rows.sort();
     let mut table = String::from(
-        "code                     reason                       st. advice            severity counts wait      runbook\n",
+        "code                     reason                       st. advice            severity counts recorded wait      runbook\n",
     );
     for row in rows {
         writeln!(table, "{}", row.trim_end()).unwrap();
