@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use edgeward_core::Rejection;
 use edgeward_core::flow::{
-    Admission, Caller, Checked, Commit, Facts, Floor, Outcome, Presented, Token,
+    Admission, Caller, Checked, Commit, Facts, Floor, Outcome, Presented, ProvenBy, Token,
 };
 use edgeward_core::nonce::Claim;
 use edgeward_core::policy::Endpoint;
@@ -15,6 +15,7 @@ use edgeward_core::record::{Fact, Session};
 use edgeward_core::time::Now;
 use edgeward_store::StoreError;
 use edgeward_wire::{AgentId, SessionIdHash, header};
+use http::HeaderValue;
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, value};
@@ -23,6 +24,9 @@ use crate::clock::SystemClock;
 use crate::edge::{Edge, Failure, Journey, Refused};
 use crate::streams::StreamLease;
 use crate::violations::Concerned;
+
+/// Since when the body-only signature is deprecated (RFC 9745, a structured date).
+const BODY_SIGNATURE_DEPRECATED: &str = "@1767225600";
 
 /// What an admission brings along that only the shell knows.
 #[derive(Debug)]
@@ -55,7 +59,14 @@ impl Edge {
         self.meter.admitted(started.elapsed());
         let newest =
             admitted.admission.caller.agent.secrets.iter().map(|secret| secret.version).max();
+        let by = admitted.admission.caller.by;
         let mut answer = self.dispatch(admitted, journey, concerned).await?;
+        if by == ProvenBy::BodySignature {
+            self.meter.body_signed();
+            answer
+                .headers_mut()
+                .insert("deprecation", HeaderValue::from_static(BODY_SIGNATURE_DEPRECATED));
+        }
         if let Some(newest) = newest {
             answer.headers_mut().insert(header::X_SECRET_VERSION, value(newest.to_string()));
         }

@@ -13,6 +13,7 @@ const BUCKETS: usize = 4 * 26;
 /// Counters of one process.
 pub struct Meter {
     admitted: AtomicU64,
+    body_signed: AtomicU64,
     refused: Vec<AtomicU64>,
     authentication: [AtomicU64; BUCKETS],
     reasons: Mutex<std::collections::BTreeMap<&'static str, u64>>,
@@ -23,6 +24,8 @@ pub struct Meter {
 pub struct Reading {
     /// Requests admitted.
     pub admitted: u64,
+    /// Requests admitted by a body-only signature.
+    pub body_signed: u64,
     /// Requests refused, by code; codes that never came are left out.
     pub refused: Vec<(Code, u64)>,
     /// Requests refused, by inner reason.
@@ -37,6 +40,7 @@ impl Default for Meter {
     fn default() -> Self {
         Self {
             admitted: AtomicU64::new(0),
+            body_signed: AtomicU64::new(0),
             refused: Code::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             authentication: [const { AtomicU64::new(0) }; BUCKETS],
             reasons: Mutex::default(),
@@ -51,6 +55,11 @@ impl Meter {
         if let Some(bucket) = self.authentication.get(bucket(took)) {
             bucket.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Counts a request that the body-only signature let in.
+    pub fn body_signed(&self) {
+        self.body_signed.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Counts a refused request.
@@ -75,6 +84,7 @@ impl Meter {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
         Reading {
             admitted: self.admitted.load(Ordering::Relaxed),
+            body_signed: self.body_signed.load(Ordering::Relaxed),
             refused,
             reasons: reasons.iter().map(|(reason, count)| (*reason, *count)).collect(),
             p50_us: quantile(&counts, 50),

@@ -40,6 +40,21 @@ pub struct Caller {
     pub session: Option<Session>,
     /// The version of the secret that stands behind the signature; none behind a JWT alone.
     pub secret_version: Option<u32>,
+    /// What it proved itself by.
+    pub by: ProvenBy,
+}
+
+/// What a caller proved itself by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProvenBy {
+    /// A signature of version 2.
+    Signature,
+    /// A JWT alone.
+    Token,
+    /// The secret itself: for development.
+    HeaderSecret,
+    /// The older signature, over the body alone.
+    BodySignature,
 }
 
 /// What the body of an own endpoint asks, read after the signature held.
@@ -79,7 +94,13 @@ impl Checked {
         };
         let Self { screened, session, token_due, .. } = self;
         let request = screened.request;
-        if !matches!(screened.proof, Proof::Token) {
+        let by = match &screened.proof {
+            Proof::Signature { .. } => ProvenBy::Signature,
+            Proof::Token => ProvenBy::Token,
+            Proof::Secret(_) => ProvenBy::HeaderSecret,
+            Proof::Body(_) => ProvenBy::BodySignature,
+        };
+        if by != ProvenBy::Token {
             check_standing(&request, &agent)?;
         }
         let verified = check_token(
@@ -91,7 +112,11 @@ impl Checked {
             token,
             now,
         )?;
-        if matches!(screened.proof, Proof::Token) {
+        if by == ProvenBy::Token {
+            // Whatever the rules say of tokens: where nothing else speaks for the caller, one must.
+            if verified.is_none() {
+                return Err(Rejection::CredentialsMissing);
+            }
             check_standing(&request, &agent)?;
         }
         let ask = read_ask(&request, &body)?;
@@ -100,7 +125,7 @@ impl Checked {
             return Err(Rejection::ScopeMissing);
         }
         let claim = build_claim(&request, &agent, screened.proof)?;
-        let caller = Caller { agent, session, secret_version: version };
+        let caller = Caller { agent, session, secret_version: version, by };
         Ok(Commit { request, caller, body, ask, token: verified, claim })
     }
 
@@ -325,8 +350,12 @@ impl Commit {
         self.token.as_ref()
     }
 
-    /// Whether the caller asks for a stream of events, which counts against its cap.
+    /// Whether the caller asks an upstream for a stream of events, which counts against its cap.
     pub fn wants_stream(&self) -> bool {
+        self.request.endpoint.route().is_some() && self.accepts_events()
+    }
+
+    fn accepts_events(&self) -> bool {
         self.request
             .parts
             .headers

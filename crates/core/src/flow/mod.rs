@@ -30,7 +30,7 @@ use crate::record::{Agent, Fact, Session};
 use crate::rejection::{Dependency, Rejection};
 use crate::time::{Now, WallMs};
 
-pub use assess::{Ask, Caller, Commit, Token};
+pub use assess::{Ask, Caller, Commit, ProvenBy, Token};
 pub use body::{BodyHasher, HashedBody};
 pub use settle::{Admission, Outcome};
 
