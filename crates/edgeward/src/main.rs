@@ -4,6 +4,7 @@ mod agent;
 mod assemble;
 mod check;
 mod config;
+mod demo;
 mod exit;
 mod serve;
 mod settings;
@@ -33,6 +34,8 @@ Exit codes: 0 done; 1 refused or failed; 2 wrong usage or settings; 3 network.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// See everything work on this machine: enrolment, a signed call, a stream, and what is refused.
+    Demo(demo::DemoArgs),
     /// Run the edge.
     Serve(serve::ServeArgs),
     /// Judge settings without starting anything.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
 
 async fn run(command: Command) -> ExitCode {
     match command {
+        Command::Demo(args) => demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
