@@ -10,7 +10,7 @@ use std::sync::Arc;
 use edgeward_config::{Config, Database, Kek as KekSetting, Sources};
 use edgeward_edge::Edge;
 use edgeward_edge::clock::SystemClock;
-use edgeward_edge::conn::Limits;
+use edgeward_edge::conn::{Limits, Traffic};
 use edgeward_edge::listen::Reserved;
 use edgeward_edge::setup::{Base, Running};
 use edgeward_edge::tls::TlsFiles;
@@ -146,6 +146,7 @@ struct Run {
     listener: JoinHandle<()>,
     stop: CancellationToken,
     tls: Option<Arc<TlsFiles>>,
+    traffic: Arc<Traffic>,
     address: SocketAddr,
     config: Config,
 }
@@ -161,7 +162,7 @@ impl Run {
         let config = plan.config(folder);
         let (clock, limits) = (Arc::clone(&plan.clock), plan.limits);
         let begun = runtime.spawn(Self::on_its_runtime(config, clock, limits));
-        let (running, store, listener, stop, tls, address, config) = begun.await.unwrap();
+        let (running, store, listener, stop, tls, traffic, address, config) = begun.await.unwrap();
         Self {
             runtime: Some(runtime),
             running: Some(running),
@@ -169,6 +170,7 @@ impl Run {
             listener,
             stop,
             tls,
+            traffic,
             address,
             config,
         }
@@ -184,6 +186,7 @@ impl Run {
         JoinHandle<()>,
         CancellationToken,
         Option<Arc<TlsFiles>>,
+        Arc<Traffic>,
         SocketAddr,
         Config,
     ) {
@@ -204,10 +207,11 @@ impl Run {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let listener = Reserved::new(any).unwrap().listen(tls.clone()).unwrap().with_limits(limits);
         let address = listener.address().unwrap();
+        let traffic = Arc::clone(listener.traffic());
         let stop = CancellationToken::new();
         running.spawn_upkeep(stop.clone());
         let serving = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
-        (running, store, serving, stop, tls, address, config)
+        (running, store, serving, stop, tls, traffic, address, config)
     }
 
     async fn stop(mut self) {
@@ -302,6 +306,11 @@ impl TestEdge {
         self.run().tls.as_ref()
     }
 
+    /// The bytes of its agents' connections.
+    pub fn traffic(&self) -> &Arc<Traffic> {
+        &self.run().traffic
+    }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         self.folder.path()
@@ -347,6 +356,14 @@ impl TestEdge {
         let mut all = vec![("Content-Type", "application/json")];
         all.extend(headers);
         self.send(&raw::request("POST", target, &all, body.to_string().as_bytes())).await
+    }
+
+    /// `enroll/start` with this owner's token, or none.
+    pub async fn enroll_start(&self, jwt: Option<&str>, body: serde_json::Value) -> Answer {
+        let bearer = jwt.map(|jwt| format!("Bearer {jwt}"));
+        let headers: Vec<_> =
+            bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
+        self.post(&self.path("/agent/enroll/start"), &headers, &body).await
     }
 
     /// An owner's token that holds now.

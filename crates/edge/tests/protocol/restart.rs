@@ -1,0 +1,200 @@
+//! Replay safety across a crash and a stop.
+
+use edgeward_core::time::WallMs;
+use edgeward_store::clock::ManualClock;
+use edgeward_testkit::{Agent, Session, TestEdge, Upstream, eventually};
+use serde_json::{Value, json};
+
+use crate::problem::assert_refusal;
+
+const NOW: u64 = 1_764_000_000_000;
+/// `AGENT_HMAC_AHEAD_MS`, and what the floor adds: a second's mark, half a second of skew.
+const AHEAD: u64 = 5_000;
+const FLOOR: u64 = 1_000 + AHEAD + 500;
+
+struct Before {
+    upstream: Upstream,
+    edge: TestEdge,
+    agent: Agent,
+    session: Session,
+    clock: ManualClock,
+    /// Requests that were admitted, stamped all over the window.
+    captured: Vec<Vec<u8>>,
+}
+
+async fn before() -> Before {
+    let clock = ManualClock::at(WallMs(NOW));
+    let upstream = Upstream::start().await;
+    let edge = TestEdge::builder().route("/v1/", &upstream).clock(&clock).start().await;
+    let agent = Agent::enroll(&edge).await;
+    let session = agent.session(&edge).await;
+    let mut captured = Vec::new();
+    for offset in [-60_000, -30_000, -1, 0, 1, 2_500, 5_000] {
+        let signed = || agent.signed("GET", "/v1/x").timestamp_offset_ms(offset);
+        captured.push(signed().build());
+        captured.push(signed().in_session(&session).build());
+        captured.push(signed().no_nonce().build());
+    }
+    for request in &captured {
+        edge.send(request).await.expect(200);
+    }
+    upstream.take();
+    Before { upstream, edge, agent, session, clock, captured }
+}
+
+async fn health(edge: &TestEdge) -> (u16, String) {
+    let answer = edge.get("/agent/healthz").await;
+    (answer.status(), answer.json::<Value>()["status"].as_str().unwrap().to_owned())
+}
+
+#[tokio::test]
+async fn after_a_crash_nothing_captured_before_it_is_accepted_again() {
+    let Before { upstream, mut edge, agent, session, clock, captured } = before().await;
+    edge.crash().await;
+    edge.restart().await;
+
+    // Behind the floor nothing at all is taken, not even what is fresh.
+    for step in [0, 1_000, AHEAD, FLOOR - 1_000 - AHEAD] {
+        clock.advance(step);
+        assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+        for request in &captured {
+            let answer = edge.send(request).await;
+            let problem = assert_refusal(&answer, "starting");
+            let left = NOW + FLOOR - edge.now_ms();
+            // What is left and the jitter that spreads a fleet.
+            let told = problem.retry_after_ms.unwrap();
+            assert!((left..left + 1_001).contains(&told), "{told} of {left}");
+            assert_eq!(problem.server_time_ms, Some(edge.now_ms()));
+        }
+        let fresh = agent.signed("GET", "/v1/x").send(&edge).await;
+        assert_refusal(&fresh, "starting");
+    }
+
+    // One millisecond above it honest stamps are taken, and old ones until they leave the window.
+    assert_eq!(edge.now_ms(), NOW + FLOOR);
+    clock.advance(1);
+    assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+    for offset in [0, -1, -1_500] {
+        let stamped = agent.signed("GET", "/v1/x").timestamp_offset_ms(offset).send(&edge).await;
+        let code = if offset == 0 { None } else { Some("timestamp_outside_window") };
+        assert_eq!(stamped.code(), code, "{offset}");
+    }
+    upstream.take();
+    for _ in 0..14 {
+        for request in &captured {
+            let answer = edge.send(request).await;
+            assert!(
+                ["timestamp_outside_window", "session_invalid"].contains(&answer.code().unwrap()),
+                "{}",
+                answer.text()
+            );
+        }
+        clock.advance(5_000);
+    }
+    assert_eq!(upstream.count(), 0);
+
+    // The session went with the memory.
+    let old = agent.signed("GET", "/v1/x").in_session(&session).send(&edge).await;
+    assert_refusal(&old, "session_invalid");
+    agent.session(&edge).await;
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_over_a_crash_opens_no_window() {
+    let Before { upstream, mut edge, agent, clock, captured, .. } = before().await;
+    edge.crash().await;
+    clock.set_wall(WallMs(NOW - 3_600_000));
+    edge.restart().await;
+    for request in captured.iter().chain([&agent.signed("GET", "/v1/x").build()]) {
+        assert_refusal(&edge.send(request).await, "starting");
+    }
+    clock.set_wall(WallMs(NOW - 1));
+    for request in &captured {
+        assert_refusal(&edge.send(request).await, "starting");
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn after_a_stop_in_order_sessions_and_nonces_are_there() {
+    let Before { upstream, mut edge, agent, session, captured, clock } = before().await;
+    edge.stop().await;
+    clock.advance(100);
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+    for (at, request) in captured.iter().enumerate() {
+        match at % 3 {
+            // Without a nonce there is nothing to remember, here as before; and the oldest stamps
+            // have left the window.
+            2 => continue,
+            _ if at < 3 => {
+                edge.send(request).await.refused("timestamp_outside_window");
+            }
+            _ => {
+                edge.send(request).await.refused("nonce_replayed");
+            }
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    agent.signed("GET", "/v1/x").in_session(&session).send(&edge).await.expect(200);
+    agent
+        .call("/agent/session/extend", &json!({}))
+        .in_session(&session)
+        .send(&edge)
+        .await
+        .expect(200);
+}
+
+#[tokio::test]
+async fn what_a_stop_left_counts_once() {
+    let Before { upstream, mut edge, agent, session, captured, .. } = before().await;
+    edge.stop().await;
+    edge.restart().await;
+    // It has answered nothing since; the nonces that it took over are in memory alone.
+    edge.crash().await;
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+    for request in &captured {
+        assert_refusal(&edge.send(request).await, "starting");
+    }
+    let old = agent.signed("GET", "/v1/x").in_session(&session).send(&edge).await;
+    assert_refusal(&old, "starting");
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn an_edge_that_never_admitted_anything_has_no_floor() {
+    let clock = ManualClock::at(WallMs(NOW));
+    let mut edge = TestEdge::builder().clock(&clock).start().await;
+    let agent = Agent::enroll(&edge).await;
+    // Enrolment and refusals admit nothing.
+    let wrong = agent.call("/agent/protected/echo", &json!({})).wrong_signature();
+    wrong.send(&edge).await.refused("signature_invalid");
+    edge.crash().await;
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+    agent.call("/agent/protected/echo", &json!({})).send(&edge).await.expect(200);
+    edge.crash().await;
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+}
+
+#[tokio::test]
+async fn an_honest_client_is_served_soon_after_a_crash() {
+    let upstream = Upstream::start().await;
+    let mut edge =
+        TestEdge::builder().route("/v1/", &upstream).set("AGENT_HMAC_AHEAD_MS", 500).start().await;
+    let agent = Agent::enroll(&edge).await;
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+    edge.crash().await;
+    edge.restart().await;
+    let restarted = edge.now_ms();
+    eventually("an honest request served", async || {
+        agent.signed("GET", "/v1/x").send(&edge).await.status() == 200
+    })
+    .await;
+    let took = edge.now_ms() - restarted;
+    // A second's mark, ahead and half a second; five times that is too late.
+    assert!(took < 5 * 2_000, "{took} ms");
+}
