@@ -68,15 +68,13 @@ pub(crate) async fn run(args: DemoArgs) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let interrupted = perform(&stage, &mut show, args.once, &mut stop).await;
-    let struck = stage.strike().await;
-    if interrupted && !args.once {
+    if let Err(error) = stage.strike().await {
+        return exit::failed(format_args!("{error:#}"));
+    }
+    if interrupted {
         show.line("\nStopped; the folder is gone.");
     }
-    match struck {
-        Ok(()) if show.is_all_right() => ExitCode::SUCCESS,
-        Ok(()) => ExitCode::FAILURE,
-        Err(error) => exit::failed(format_args!("{error:#}")),
-    }
+    if show.is_all_right() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Shows everything, then stays up if it is to. True when it ended by a signal.

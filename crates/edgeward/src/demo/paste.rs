@@ -8,8 +8,7 @@ use http::{HeaderMap, Method};
 use super::upstream::{HELLO, STREAM};
 
 /// Where to go from the demo.
-pub(super) const NEXT: &str = "\
-  README.md                               Edgeward in five minutes
+pub(super) const NEXT: &str = "  README.md                               Edgeward in five minutes
   docs/curl.md                            enrol, sign and stream with curl and openssl alone
   docs/settings.md                        every setting
   edgeward serve --config edgeward.toml   your own edge, before your own upstream";

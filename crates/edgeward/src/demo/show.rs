@@ -157,7 +157,7 @@ impl Show {
 
     fn styled(&self, text: &str, style: &Style) -> String {
         match self.reader {
-            Reader::Person { colour: true } => style.apply_to(text).to_string(),
+            Reader::Person { colour: true } => style.apply_to(text).force_styling(true).to_string(),
             Reader::Person { colour: false } | Reader::Pipe | Reader::Program => text.to_owned(),
         }
     }

@@ -69,6 +69,24 @@ fn without_colours_a_terminal_gets_marks_and_no_escapes() {
 }
 
 #[test]
+fn with_colours_the_widths_stay_the_same() {
+    let refusals = vec![refusal(Some("nonce_replayed")), refusal(None)];
+    let plain = show(Reader::Person { colour: false }, refusals.clone()).table();
+    let coloured = show(Reader::Person { colour: true }, refusals).table();
+    assert!(coloured.contains('\u{1b}'));
+    assert_eq!(console::strip_ansi_codes(&coloured), plain);
+}
+
+#[test]
+fn on_a_terminal_what_was_expected_stands_where_it_did_not_come() {
+    let reader = Reader::Person { colour: false };
+    let right = show(reader, vec![refusal(Some("nonce_replayed"))]).table();
+    assert!(!right.contains("expected"), "{right}");
+    let wrong = show(reader, vec![refusal(None)]).table();
+    assert!(wrong.contains("expected: 401 nonce_replayed"), "{wrong}");
+}
+
+#[test]
 fn times_are_told_as_people_do() {
     for (us, text) in [(700, "0.7 ms"), (41_300, "41 ms"), (1_520_000, "1.52 s")] {
         assert_eq!(span(Duration::from_micros(us)), text);
