@@ -5,7 +5,7 @@ use std::future::Future;
 use std::io::{self, Write as _};
 use std::time::Duration;
 
-use comfy_table::{ColumnConstraint, ContentArrangement, Table, presets};
+use comfy_table::{Table, presets};
 use console::{Style, Term};
 use edgeward_edge::clock::SystemClock;
 use serde_json::{Value, json};
@@ -14,13 +14,13 @@ use super::verdict::Refusal;
 
 /// Columns for what a step is called.
 const NAME_WIDTH: usize = 24;
-/// The table is no wider than this, however wide the terminal: long lines read badly.
-const TABLE_WIDTH: u16 = 132;
+/// A terminal of so many columns has room for a refusal and its reason on one line.
+const WIDE: u16 = 120;
 
 /// Who looks at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reader {
-    Person { colour: bool },
+    Person { colour: bool, columns: u16 },
     Pipe,
     Program,
 }
@@ -56,7 +56,10 @@ impl Show {
     pub(super) fn new(as_json: bool) -> Self {
         let reader = match (as_json, Term::stdout().is_term()) {
             (true, _) => Reader::Program,
-            (false, true) => Reader::Person { colour: console::colors_enabled() },
+            (false, true) => {
+                let (_, columns) = Term::stdout().size();
+                Reader::Person { colour: console::colors_enabled(), columns }
+            }
             (false, false) => Reader::Pipe,
         };
         Self { reader, steps: Vec::new(), refusals: Vec::new(), authentication: None }
@@ -157,47 +160,42 @@ impl Show {
 
     fn styled(&self, text: &str, style: &Style) -> String {
         match self.reader {
-            Reader::Person { colour: true } => style.apply_to(text).force_styling(true).to_string(),
-            Reader::Person { colour: false } | Reader::Pipe | Reader::Program => text.to_owned(),
+            Reader::Person { colour: true, .. } => {
+                style.apply_to(text).force_styling(true).to_string()
+            }
+            Reader::Person { colour: false, .. } | Reader::Pipe | Reader::Program => {
+                text.to_owned()
+            }
         }
     }
 
     fn table(&self) -> String {
-        let for_person = matches!(self.reader, Reader::Person { .. });
         let mut table = Table::new();
         table.load_style(presets::NOTHING);
-        if for_person {
-            let (_, columns) = Term::stdout().size();
-            table
-                .set_content_arrangement(ContentArrangement::Dynamic)
-                .set_width(columns.clamp(60, TABLE_WIDTH));
-            // Room is for people's eyes: what was expected is there where it did not come.
-            table.set_header(["", "what was sent", "what came back", "why"]);
-        } else {
-            table.set_header(["", "what was sent", "what came back", "expected", "why"]);
-        }
+        table.set_header(match layout(self.reader) {
+            Layout::Narrow => &["", "what was sent", "what came back"][..],
+            Layout::Wide => &["", "what was sent", "what came back", "why"],
+            Layout::Full => &["", "what was sent", "what came back", "expected", "why"],
+        });
         for refusal in &self.refusals {
             table.add_row(row(self.reader, refusal));
         }
-        for (at, column) in table.column_iter_mut().enumerate() {
+        for column in table.column_iter_mut() {
             column.set_padding((0, 2));
-            if at < 3 {
-                column.set_constraint(ColumnConstraint::ContentWidth);
+        }
+        let table = table.trim_fmt();
+        // Colours come now that the widths are settled: they have none.
+        let mut lines = table.lines();
+        let mut text = self.dim(lines.next().unwrap_or_default());
+        for (line, refusal) in lines.zip(&self.refusals) {
+            let ok = refusal.is_as_it_should_be();
+            let rest = line.strip_prefix(plain_mark(self.reader, ok)).unwrap_or(line);
+            text.push_str(&format!("\n{}{rest}", self.mark(ok)));
+            if layout(self.reader) == Layout::Narrow {
+                text.push_str(&format!("\n   {}", self.dim(refusal.why)));
             }
         }
-        self.coloured(&table.trim_fmt())
-    }
-
-    /// Colours come once the widths are settled: they have none.
-    fn coloured(&self, table: &str) -> String {
-        if self.reader != (Reader::Person { colour: true }) {
-            return table.to_owned();
-        }
-        let (header, rows) = table.split_once('\n').unwrap_or((table, ""));
-        let rows = [true, false].iter().fold(rows.to_owned(), |rows, ok| {
-            rows.replace(plain_mark(self.reader, *ok), &self.mark(*ok))
-        });
-        format!("{}\n{rows}", self.dim(header))
+        text
     }
 
     fn as_json(&self) -> Value {
@@ -222,17 +220,36 @@ impl Show {
     }
 }
 
+/// How the table is laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// The reason stands under its line.
+    Narrow,
+    /// The reason stands beside it.
+    Wide,
+    /// All columns.
+    Full,
+}
+
+fn layout(reader: Reader) -> Layout {
+    match reader {
+        Reader::Person { columns, .. } if columns < WIDE => Layout::Narrow,
+        Reader::Person { .. } => Layout::Wide,
+        Reader::Pipe | Reader::Program => Layout::Full,
+    }
+}
+
 fn row(reader: Reader, refusal: &Refusal) -> Vec<String> {
     let ok = refusal.is_as_it_should_be();
     let (mark, sent) = (plain_mark(reader, ok).to_owned(), refusal.sent.to_owned());
     let (found, expected) = (refusal.found(), refusal.expected.to_string());
     let why = refusal.why.to_owned();
-    match (reader, ok) {
-        (Reader::Person { .. }, true) => vec![mark, sent, found, why],
-        (Reader::Person { .. }, false) => {
-            vec![mark, sent, format!("{found}\nexpected: {expected}"), why]
-        }
-        (Reader::Pipe | Reader::Program, _) => vec![mark, sent, found, expected, why],
+    // Room is for people's eyes: what was expected is there where it did not come.
+    let told = if ok { found.clone() } else { format!("{found} (expected: {expected})") };
+    match layout(reader) {
+        Layout::Narrow => vec![mark, sent, told],
+        Layout::Wide => vec![mark, sent, told, why],
+        Layout::Full => vec![mark, sent, found, expected, why],
     }
 }
 

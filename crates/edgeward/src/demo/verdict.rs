@@ -56,7 +56,8 @@ impl Refusal {
     /// What came back, in a few words.
     pub(super) fn found(&self) -> String {
         let passed_on = if self.passed_on { ", and the upstream was reached" } else { "" };
-        format!("{}{passed_on}", self.answer)
+        // One line, whatever a library has to say.
+        format!("{}{passed_on}", self.answer).replace('\n', " ")
     }
 
     pub(super) fn as_json(&self) -> Value {

@@ -64,26 +64,36 @@ fn a_table_into_a_pipe_is_plain_and_has_one_line_to_a_refusal() {
 
 #[test]
 fn without_colours_a_terminal_gets_marks_and_no_escapes() {
-    let table = show(Reader::Person { colour: false }, vec![refusal(None)]).table();
+    let table = show(Reader::Person { colour: false, columns: 80 }, vec![refusal(None)]).table();
     assert!(table.contains('\u{2717}') && !table.contains('\u{1b}'), "{table}");
 }
 
 #[test]
 fn with_colours_the_widths_stay_the_same() {
     let refusals = vec![refusal(Some("nonce_replayed")), refusal(None)];
-    let plain = show(Reader::Person { colour: false }, refusals.clone()).table();
-    let coloured = show(Reader::Person { colour: true }, refusals).table();
+    let plain = show(Reader::Person { colour: false, columns: 80 }, refusals.clone()).table();
+    let coloured = show(Reader::Person { colour: true, columns: 80 }, refusals).table();
     assert!(coloured.contains('\u{1b}'));
     assert_eq!(console::strip_ansi_codes(&coloured), plain);
 }
 
 #[test]
 fn on_a_terminal_what_was_expected_stands_where_it_did_not_come() {
-    let reader = Reader::Person { colour: false };
+    let reader = Reader::Person { colour: false, columns: 80 };
     let right = show(reader, vec![refusal(Some("nonce_replayed"))]).table();
     assert!(!right.contains("expected"), "{right}");
     let wrong = show(reader, vec![refusal(None)]).table();
     assert!(wrong.contains("expected: 401 nonce_replayed"), "{wrong}");
+}
+
+#[test]
+fn on_a_terminal_the_reason_stands_beside_the_line_if_there_is_room() {
+    let refusals = vec![refusal(Some("nonce_replayed"))];
+    let table = |columns| show(Reader::Person { colour: false, columns }, refusals.clone()).table();
+    assert_eq!(table(80).lines().count(), 3);
+    assert!(table(80).ends_with("\n   Because."), "{}", table(80));
+    assert_eq!(table(200).lines().count(), 2);
+    assert!(table(200).ends_with("  Because."), "{}", table(200));
 }
 
 #[test]
