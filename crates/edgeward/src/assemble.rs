@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use edgeward_config::{Config, Database, Kek as KekSetting};
+use edgeward_core::time::MonoMs;
 use edgeward_edge::clock::SystemClock;
 use edgeward_edge::listen::{Listener, Reserved};
 use edgeward_edge::setup::{Base, Running};
@@ -14,6 +15,8 @@ use edgeward_sqlite::SqliteStore;
 use edgeward_store::Clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+
+use crate::operators::Operators;
 
 /// How often the certificate's files are looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
@@ -67,7 +70,8 @@ impl Assembled {
             tokio::spawn(watch_certificate(tls, upkeep.clone()));
         }
         let listening = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
-        Serving { running, url, store, stop, upkeep, listening }
+        let started = running.edge.clock().now().mono;
+        Serving { running, url, started, store, stop, upkeep, listening }
     }
 }
 
@@ -76,6 +80,7 @@ pub(crate) struct Serving {
     pub(crate) running: Running,
     /// Where it is reached, without a slash at the end.
     pub(crate) url: String,
+    started: MonoMs,
     store: Arc<SqliteStore>,
     stop: CancellationToken,
     upkeep: CancellationToken,
@@ -83,6 +88,16 @@ pub(crate) struct Serving {
 }
 
 impl Serving {
+    /// What operators may ask of it.
+    pub(crate) fn operators(&self) -> Arc<Operators> {
+        Arc::new(Operators {
+            edge: Arc::clone(&self.running.edge),
+            memory: Arc::clone(self.running.continuity.memory()),
+            durable: self.store.clone(),
+            started: self.started,
+        })
+    }
+
     /// Stops in order: answers in flight finish, streams end, and what is in memory goes to disk.
     ///
     /// # Errors

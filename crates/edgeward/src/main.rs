@@ -6,6 +6,7 @@ mod check;
 mod config;
 mod demo;
 mod exit;
+mod operators;
 mod serve;
 mod settings;
 mod telemetry;

@@ -4,10 +4,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::assemble::assemble;
 use crate::settings::SettingArgs;
-use crate::{exit, telemetry};
+use crate::{exit, operators, telemetry};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -46,14 +47,25 @@ pub(crate) async fn run(args: ServeArgs) -> ExitCode {
 async fn serve(config: edgeward_config::Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let serving = assemble(config).await?.start();
+    // First what can fail for a port that is taken: whoever operates the edge must be able to.
+    let admin = operators::bind(&config).await?;
+    let assembled = assemble(config).await?;
+    let serving = assembled.start();
+    let stop_admin = CancellationToken::new();
+    let socket = admin.socket_path().display().to_string();
+    let operated = tokio::spawn(admin.serve(serving.operators(), stop_admin.clone()));
+    tracing::info!(%socket, "operators are listened to");
     println!("listening on {}", serving.url);
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
-    serving.stop().await?;
+    let stopped = serving.stop().await;
+    // The operators' side goes last: it tells that the edge is stopping.
+    stop_admin.cancel();
+    operated.await?;
+    stopped?;
     tracing::info!("stopped in order");
     Ok(())
 }

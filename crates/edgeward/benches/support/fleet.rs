@@ -101,12 +101,9 @@ struct Connection {
 impl Connection {
     async fn member(&mut self) -> Member {
         let owner = owner_jwt();
-        let started = self.post(
-            "/agent/enroll/start",
-            &format!("authorization: Bearer {owner}\r\n"),
-            r#"{"scopes":["bench"]}"#,
-        );
-        let started: EnrollStarted = serde_json::from_value(started.await).unwrap();
+        let bearer = format!("authorization: Bearer {owner}\r\n");
+        let started = self.post("/agent/enroll/start", &bearer, r#"{"scopes":["bench"]}"#).await;
+        let started: EnrollStarted = serde_json::from_value(started).unwrap();
         let mut seed = [0u8; 32];
         aws_lc_rs::rand::fill(&mut seed).unwrap();
         let pair = Ed25519KeyPair::from_seed_unchecked(&seed).unwrap();

@@ -1,0 +1,148 @@
+//! The commands of `docs/curl.md`, run as they stand against a real edge.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+const PAGE: &str = include_str!("../../../docs/curl.md");
+const OWNER_SECRET: &str = "a secret of the tests, longer than 32 bytes";
+/// Generous: the page takes about three seconds.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The fenced blocks of a language, each with the line that it begins on.
+fn blocks(language: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (line, number) in PAGE.lines().zip(1..) {
+        match &mut open {
+            None if line == format!("```{language}") => open = Some((number + 1, String::new())),
+            None => {}
+            Some(_) if line == "```" => found.extend(open.take()),
+            Some((_, text)) => {
+                text.push_str(line);
+                text.push('\n');
+            }
+        }
+    }
+    found
+}
+
+/// An upstream that answers pings and streams events until nobody reads.
+async fn upstream() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            tokio::spawn(serve(socket));
+        }
+    });
+    address
+}
+
+async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(socket.read_u8().await?);
+    }
+    if !head.starts_with(b"GET /v1/events ") {
+        let pong = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\npong";
+        return socket.write_all(pong).await;
+    }
+    let begin = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    socket.write_all(begin).await?;
+    for id in 0u64.. {
+        socket.write_all(format!("id: {id}\ndata: tick\n\n").as_bytes()).await?;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// The edge, as the page says to start it, but on free ports and in a folder of its own.
+async fn edge(folder: &Path) -> (Child, String) {
+    let settings = blocks("toml").remove(0).1;
+    let upstream = upstream().await.to_string();
+    assert!(settings.contains("127.0.0.1:9000"), "{settings}");
+    let file = folder.join("edgeward.toml");
+    std::fs::write(&file, settings.replace("127.0.0.1:9000", &upstream)).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_edgeward"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+        .arg(&file)
+        .arg("--data-dir")
+        .arg(folder.join("data"))
+        .env("OWNER_JWT_SECRET", OWNER_SECRET)
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let url = timeout(PATIENCE, async {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("the edge ended before it listened");
+            if let Some(url) = line.strip_prefix("listening on ") {
+                return url.trim().to_owned();
+            }
+        }
+    });
+    let url = url.await.expect("the edge did not listen in time");
+    // It goes on printing; nobody else reads.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, url)
+}
+
+#[tokio::test]
+async fn the_commands_of_the_curl_page_work_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_edge, url) = edge(folder.path()).await;
+    let script: String = blocks("sh")
+        .into_iter()
+        .map(|(line, text)| format!("echo '== docs/curl.md:{line}'\n{text}"))
+        .collect();
+    let output = Command::new("bash")
+        .args(["-c", &format!("set -euo pipefail\n{script}")])
+        .env("EDGE", url)
+        .env("OWNER_SECRET", OWNER_SECRET)
+        .env("TMPDIR", folder.path())
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, output).await.expect("the page hangs").unwrap();
+    let (out, err) =
+        (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+    let mut rest: &str = &out;
+    for expected in [
+        "\"enroll_code\":",
+        "enrolled as ",
+        "\"body\":{\"hello\":\"edge\"}",
+        "pong",
+        "pong",
+        "\"code\":\"nonce_replayed\"",
+        "data: tick",
+        "the stream has ended",
+        "\"code\":\"session_invalid\"",
+        "refused, as it should be",
+    ] {
+        let (_, after) = rest
+            .split_once(expected)
+            .unwrap_or_else(|| panic!("no {expected:?} in its place\n{out}\n{err}"));
+        rest = after;
+    }
+}
+
+#[test]
+fn the_page_holds_commands_and_settings() {
+    assert!(blocks("sh").len() > 8);
+    assert_eq!(blocks("toml").len(), 1);
+}
