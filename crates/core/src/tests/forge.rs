@@ -49,7 +49,7 @@ pub enum Signer {
 #[derive(Clone)]
 pub struct Forge {
     /// The deployment.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// The record that the store has of the agent.
     pub agent: Fact<Arc<Agent>>,
     /// The record that the store has of the session.
@@ -109,7 +109,7 @@ impl Forge {
     /// A good request of a session, with a nonce and a body, to a route; no JWT, none is due.
     pub fn in_session() -> Self {
         Self {
-            policy: policy(),
+            policy: Arc::new(policy()),
             agent: Fact::Answered(Some(Arc::new(agent()))),
             session: Fact::Answered(Some(session())),
             token_due: false,
@@ -151,9 +151,9 @@ impl Forge {
 
     /// A good request of a legacy agent to a deployment that takes them.
     pub fn legacy() -> Self {
-        let mut forge = Self { signer: Signer::Body, ..Self::by_secret() };
-        forge.policy.body_signatures = BodySignatures::Taken;
-        forge.edit_agent(|agent| agent.legacy = true)
+        Self { signer: Signer::Body, ..Self::by_secret() }
+            .edit_policy(|policy| policy.body_signatures = BodySignatures::Taken)
+            .edit_agent(|agent| agent.legacy = true)
     }
 
     /// Aims it elsewhere.
@@ -164,7 +164,7 @@ impl Forge {
 
     /// Changes the deployment.
     pub fn edit_policy(mut self, edit: impl FnOnce(&mut Policy)) -> Self {
-        edit(&mut self.policy);
+        edit(Arc::make_mut(&mut self.policy));
         self
     }
 
@@ -172,7 +172,8 @@ impl Forge {
     pub fn edit_route(mut self, edit: impl FnOnce(&mut Route)) -> Self {
         let mut open = Route::clone(self.policy.routes.find("/open").unwrap());
         edit(&mut open);
-        self.policy.routes = RouteTable::new(routes().into_iter().skip(1).chain([open]));
+        Arc::make_mut(&mut self.policy).routes =
+            RouteTable::new(routes().into_iter().skip(1).chain([open]));
         self
     }
 
@@ -355,7 +356,7 @@ impl Forge {
     }
 
     fn commit_parts(&self, parts: Parts, body: Vec<u8>) -> Result<(Commit, Facts), Rejection> {
-        let policy = Arc::new(self.policy.clone());
+        let policy = Arc::clone(&self.policy);
         let shaped = shape(parts)?;
         let Destination::Agent(endpoint) = policy.destination(shaped.method(), shaped.path())
         else {

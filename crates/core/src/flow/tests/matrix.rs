@@ -15,18 +15,18 @@ use crate::policy::{BodySignatures, DeviceProof};
 use crate::tests::forge::{Forge, agent_id, scopes};
 use crate::tests::golden;
 
-fn verdict(
-    credential: &Credential,
-    place: &Place,
-    world: &World,
-    deployment: &Deployment,
-) -> &'static str {
-    (deployment.1)((world.2)(credential.2.clone().to(place.target))).verdict()
+fn verdict(credential: &Credential, place: &Place, world: &World) -> &'static str {
+    (world.2)(credential.2.clone().to(place.target)).verdict()
+}
+
+/// All credentials, each with a request to this deployment.
+fn credentials_for(deployment: &Deployment) -> Vec<Credential> {
+    let all = credentials().into_iter();
+    all.map(|(name, truth, forge)| (name, truth, (deployment.1)(forge))).collect()
 }
 
 /// The rules of the protocol as to who may pass, apart from the code that decides.
-fn may_pass(credential: &Credential, place: &Place, world: &World, forge: &Forge) -> bool {
-    let (_, truth, _) = credential;
+fn may_pass((_, truth, forge): &Credential, place: &Place, world: &World) -> bool {
     let policy = &forge.policy;
     let in_session = truth.proves == Proves::Session;
     let takes = match truth.proves {
@@ -78,16 +78,16 @@ fn may_pass(credential: &Credential, place: &Place, world: &World, forge: &Forge
 #[test]
 fn passing_follows_from_the_plain_rules() {
     let (mut passed, mut cells) = (0, 0);
-    let (credentials, places, worlds) = (credentials(), places(), worlds());
+    let (places, worlds) = (places(), worlds());
     for deployment in deployments() {
+        let credentials = credentials_for(&deployment);
         for world in &worlds {
             for place in &places {
                 for credential in &credentials {
-                    let passes = verdict(credential, place, world, &deployment) == "ok";
-                    let forge = (deployment.1)(Forge::in_session());
+                    let passes = verdict(credential, place, world) == "ok";
                     assert_eq!(
                         passes,
-                        may_pass(credential, place, world, &forge),
+                        may_pass(credential, place, world),
                         "{} at {}, {}, {}",
                         credential.0,
                         place.name,
@@ -105,11 +105,11 @@ fn passing_follows_from_the_plain_rules() {
 
 fn render(
     out: &mut String,
-    (title, credentials): (&str, &[Credential]),
+    title: &str,
     base: Option<&[Vec<&'static str>]>,
     cells: &[Vec<&'static str>],
 ) {
-    let places = places();
+    let (credentials, places) = (credentials(), places());
     let shown = |row: usize, column: usize| match base {
         Some(base) if base[row][column] == cells[row][column] => ".",
         _ => cells[row][column],
@@ -144,13 +144,10 @@ fn render(
 
 #[test]
 fn the_matrix_is_the_golden_one() {
-    let credentials = credentials();
     let decide = |world: &World, deployment: &Deployment| -> Vec<Vec<&'static str>> {
-        credentials
+        credentials_for(deployment)
             .iter()
-            .map(|credential| {
-                places().iter().map(|place| verdict(credential, place, world, deployment)).collect()
-            })
+            .map(|one| places().iter().map(|place| verdict(one, place, world)).collect())
             .collect()
     };
     let (worlds, deployments) = (worlds(), deployments());
@@ -160,19 +157,14 @@ fn the_matrix_is_the_golden_one() {
          The first table is whole. Of the others a point stands for: as in the first, and a row of\n\
          nothing but points is left out.\n\n",
     );
-    render(&mut out, ("production; everything known", &credentials), None, &base);
+    render(&mut out, "production; everything known", None, &base);
     for world in &worlds[1..] {
         let cells = decide(world, &deployments[0]);
-        render(&mut out, (&format!("production; {}", world.0), &credentials), Some(&base), &cells);
+        render(&mut out, &format!("production; {}", world.0), Some(&base), &cells);
     }
     for deployment in &deployments[1..] {
         let cells = decide(&worlds[0], deployment);
-        render(
-            &mut out,
-            (&format!("{}; everything known", deployment.0), &credentials),
-            Some(&base),
-            &cells,
-        );
+        render(&mut out, &format!("{}; everything known", deployment.0), Some(&base), &cells);
     }
     golden::compare("decisions.txt", &out);
 }

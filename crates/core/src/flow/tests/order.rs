@@ -304,7 +304,7 @@ fn no_step_shows_a_credential() {
         let shaped = shape(parts).unwrap();
         let mut shown = format!("{shaped:?}");
         let endpoint = Endpoint::Route(Arc::clone(forge.policy.routes.find("/open").unwrap()));
-        let policy = Arc::new(forge.policy.clone());
+        let policy = Arc::clone(&forge.policy);
         let presented = Presented::read(shaped, endpoint, forge.client, policy, NOW);
         shown += &format!("{presented:?}");
         shown += &format!("{:?}", forge.commit().unwrap());
