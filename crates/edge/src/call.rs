@@ -12,7 +12,7 @@ use edgeward_core::nonce::Claim;
 use edgeward_core::policy::Endpoint;
 use edgeward_core::read::credentials::Shaped;
 use edgeward_core::record::{Fact, Session};
-use edgeward_core::time::Now;
+use edgeward_core::time::{MonoMs, Now};
 use edgeward_store::StoreError;
 use edgeward_wire::{AgentId, SessionIdHash, header};
 use http::HeaderValue;
@@ -185,21 +185,23 @@ impl Edge {
         if !commit.wants_stream() {
             return Ok(None);
         }
-        self.register_stream(commit.caller(), journey, now).map(Some)
+        let caller = commit.caller();
+        let ends_at = match &caller.session {
+            Some(session) => session.expires_at,
+            None => now.mono.plus(journey.policy.session_ttl_ms),
+        };
+        self.register_stream(caller, ends_at, journey).map(Some)
     }
 
     pub(crate) fn register_stream(
         &self,
         caller: &Caller,
+        ends_at: MonoMs,
         journey: &Journey,
-        now: Now,
     ) -> Result<StreamLease, crate::streams::TooMany> {
-        let session = caller.session.as_ref();
-        let ends_at = session
-            .map_or(now.mono.plus(journey.policy.session_ttl_ms), |session| session.expires_at);
         self.streams.register(
             caller.agent.id,
-            session.map(|session| session.id),
+            caller.session.as_ref().map(|session| session.id),
             ends_at,
             journey.origin.connection.clone(),
             self.lifetimes.max_streams,

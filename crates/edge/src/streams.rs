@@ -182,6 +182,13 @@ impl Streams {
     }
 }
 
+impl StreamLease {
+    /// When the stream ends as things stand.
+    pub fn ends_at(&self) -> MonoMs {
+        self.streams.table().open.get(&self.id).map_or(MonoMs(0), |open| open.ends_at)
+    }
+}
+
 impl std::fmt::Debug for Streams {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Streams({} open)", self.count())

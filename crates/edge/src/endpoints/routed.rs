@@ -3,8 +3,8 @@
 use edgeward_core::Rejection;
 use edgeward_core::flow::Caller;
 use edgeward_core::policy::Endpoint;
-use edgeward_core::time::Now;
-use edgeward_wire::header;
+use edgeward_core::record::Fact;
+use edgeward_wire::{AgentId, SessionIdHash, header};
 use http::Response;
 
 use crate::answer::{Answer, value};
@@ -68,22 +68,36 @@ impl Edge {
         // once more, so that a revocation that came between finds it or is found.
         let lease = match lease {
             Some(lease) => lease,
-            None => self
-                .register_stream(&caller, journey, self.clock.now())
-                .map_err(|_| refused(Rejection::TooManyStreams))?,
+            None => self.late_lease(&caller, needs, journey).await.map_err(&refused)?,
         };
         let now = self.clock.now();
-        caller.holds(&self.facts(needs, now).await, now).map_err(&refused)?;
-        let ends = self.stream_ends(&caller, journey, now);
+        let facts = self.facts(needs, now).await;
+        caller.holds(&facts, now).map_err(&refused)?;
+        // The session may have been extended while the upstream was thinking.
+        if let Fact::Answered(Some(session)) = &facts.session {
+            self.streams.extend(&session.id, session.expires_at);
+        }
+        let ends = now.wall_at(lease.ends_at()).0;
         Ok(relayed(answered, Some(lease), Some(ends)))
     }
 
-    /// When the stream ends unless its session is extended, epoch milliseconds.
-    fn stream_ends(&self, caller: &Caller, journey: &Journey, now: Now) -> u64 {
-        match &caller.session {
-            Some(session) => now.wall_at(session.expires_at).0,
-            None => now.wall.plus(journey.policy.session_ttl_ms).0,
-        }
+    /// A place for a stream that was not asked for as one, up to the end of its session as it is now.
+    async fn late_lease(
+        &self,
+        caller: &Caller,
+        needs: (Option<SessionIdHash>, AgentId),
+        journey: &Journey,
+    ) -> Result<StreamLease, Rejection> {
+        let now = self.clock.now();
+        let facts = self.facts(needs, now).await;
+        caller.holds(&facts, now)?;
+        let ends_at = match &facts.session {
+            Fact::Answered(Some(session)) => session.expires_at,
+            Fact::Answered(None) | Fact::Unavailable => {
+                now.mono.plus(journey.policy.session_ttl_ms)
+            }
+        };
+        self.register_stream(caller, ends_at, journey).map_err(|_| Rejection::TooManyStreams)
     }
 }
 
