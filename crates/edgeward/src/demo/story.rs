@@ -1,5 +1,7 @@
 //! What the demo shows, in order: an agent's life first, then what is refused.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use edgeward_client::{Agent, Enrollment, Settings, StreamOptions};
 use edgeward_edge::clock::SystemClock;
@@ -7,7 +9,6 @@ use edgeward_wire::header;
 use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
-use std::time::Duration;
 
 use super::caller::{Caller, PATIENCE};
 use super::refusals::{self, Cast};
