@@ -1,6 +1,7 @@
 //! The flow as a whole, by forged requests.
 
 mod bypass;
+mod caller;
 mod device;
 mod legacy;
 mod matrix;
