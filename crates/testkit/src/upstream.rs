@@ -87,7 +87,7 @@ pub enum Reply {
     Raw(Vec<u8>),
     /// A stream of events that the test feeds: see [`Upstream::next_stream`].
     Events,
-    /// A stream with this head (without framing), fed by the test.
+    /// A stream with this head, fed by the test: in chunks, unless the head announces a length.
     Stream(u16, Vec<(String, String)>),
     /// The connection is closed without an answer.
     HangUp,
@@ -343,7 +343,9 @@ async fn stream(
     request: Recorded,
     inner: &Inner,
 ) -> bool {
-    let head = head(status, &headers) + "transfer-encoding: chunked\r\n\r\n";
+    let chunked = !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    let framing = if chunked { "transfer-encoding: chunked\r\n\r\n" } else { "\r\n" };
+    let head = head(status, &headers) + framing;
     if io.write_all(head.as_bytes()).await.is_err() {
         return false;
     }
@@ -356,8 +358,14 @@ async fn stream(
     let mut write = async || {
         while let Some(piece) = fed.recv().await {
             let Some(bytes) = piece else {
-                return to.write_all(b"0\r\n\r\n").await.is_ok();
+                return !chunked || to.write_all(b"0\r\n\r\n").await.is_ok();
             };
+            if !chunked {
+                if to.write_all(&bytes).await.is_err() {
+                    return false;
+                }
+                continue;
+            }
             let chunk = [format!("{:x}\r\n", bytes.len()).as_bytes(), &bytes, b"\r\n"].concat();
             if to.write_all(&chunk).await.is_err() {
                 return false;
