@@ -7,8 +7,18 @@
     reason = "tests may fail loudly"
 )]
 
+mod agent_side;
 mod concurrency;
+mod enrol;
+mod failures;
 mod indistinguishable;
+mod jwt;
+mod modes;
 mod problem;
 mod rejections;
 mod restart;
+mod session;
+mod smuggling;
+mod targets;
+mod tls;
+mod upstream_side;

@@ -1,0 +1,162 @@
+//! What the agent sees of the upstream's answer, and of the edge's own pages.
+
+use edgeward_testkit::{Agent, Reply, TestEdge, Upstream};
+use serde_json::Value;
+
+async fn stage() -> (Upstream, TestEdge, Agent) {
+    let upstream = Upstream::start().await;
+    let edge = TestEdge::start(&upstream).await;
+    let agent = Agent::enroll(&edge).await;
+    (upstream, edge, agent)
+}
+
+fn lines(list: &[(&str, &str)]) -> Vec<(String, String)> {
+    list.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+#[tokio::test]
+async fn an_upstream_cannot_speak_for_the_edge() {
+    let (upstream, edge, agent) = stage().await;
+    let own = [
+        ("X-Edgeward-Code", "signature_invalid"),
+        ("X-Edgeward-Anything", "lie"),
+        ("X-Trace-Id", "lie"),
+        ("X-Secret-Version", "99"),
+        ("X-Session-Expires-Ms", "1"),
+        ("RateLimit", "lie"),
+        ("RateLimit-Policy", "lie"),
+        ("RateLimit-Limit", "1"),
+        ("RateLimit-Remaining", "1"),
+        ("Connection", "X-Hop"),
+        ("X-Hop", "lie"),
+        ("Keep-Alive", "timeout=5"),
+    ];
+    let kept = [
+        ("Content-Type", "text/plain"),
+        ("WWW-Authenticate", "Basic realm=\"upstream\""),
+        ("Set-Cookie", "a=b"),
+        ("Set-Cookie", "c=d"),
+        ("X-Custom", "kept"),
+        ("ETag", "\"1\""),
+    ];
+    let all = lines(&[own.as_slice(), kept.as_slice()].concat());
+    upstream.plan(move |_| Reply::Whole(401, all.clone(), b"the upstream's own".to_vec()));
+    let answer = agent.signed("GET", "/v1/x").send(&edge).await.expect(401);
+    assert_eq!(answer.text(), "the upstream's own");
+    assert_eq!(answer.code(), None);
+    let trace = answer.header("x-trace-id").unwrap();
+    assert_eq!(trace.len(), 32);
+    assert!(upstream.last().header("traceparent").unwrap().contains(trace));
+    assert_eq!(answer.header("x-secret-version"), Some("1"));
+    for (name, value) in &answer.head.headers {
+        assert!(!value.contains("lie"), "{name}: {value}");
+    }
+    for name in [
+        "x-session-expires-ms",
+        "ratelimit",
+        "ratelimit-policy",
+        "ratelimit-limit",
+        "keep-alive",
+        "connection",
+    ] {
+        assert_eq!(answer.header(name), None, "{name}");
+    }
+    for (name, value) in kept {
+        let has = answer
+            .head
+            .headers
+            .iter()
+            .any(|(given, other)| given.eq_ignore_ascii_case(name) && other == value);
+        assert!(has, "{name}: {:?}", answer.head.headers);
+    }
+}
+
+#[tokio::test]
+async fn statuses_and_bodies_pass_as_they_are() {
+    let (upstream, edge, agent) = stage().await;
+    let mut conn = edge.connect().await;
+    for (status, body) in [
+        (200, "ok"),
+        (201, ""),
+        (204, ""),
+        (304, ""),
+        (404, "no"),
+        (409, "x"),
+        (500, "oops"),
+        (503, "busy"),
+    ] {
+        let body = body.as_bytes().to_vec();
+        let whole = body.clone();
+        upstream.plan(move |_| Reply::Whole(status, Vec::new(), whole.clone()));
+        let answer = conn.exchange(&agent.signed("GET", "/v1/x").build()).await;
+        assert_eq!((answer.status(), &answer.body), (status, &body));
+        assert_eq!(answer.code(), None, "{status}");
+    }
+    let large = vec![b'x'; 3_000_000];
+    let whole = large.clone();
+    upstream.plan(move |_| Reply::Whole(200, Vec::new(), whole.clone()));
+    let answer = conn.exchange(&agent.signed("GET", "/v1/x").build()).await.expect(200);
+    assert!(answer.body == large);
+    let head = conn.exchange(&agent.signed("HEAD", "/v1/x").build()).await.expect(200);
+    assert!(head.body.is_empty());
+    assert_eq!(head.header("content-length"), Some("3000000"));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_does_not_look_whole() {
+    let (upstream, edge, agent) = stage().await;
+    upstream.plan(|_| Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345".to_vec()));
+    let (head, mut conn) = agent.signed("GET", "/v1/x").open(&edge).await;
+    assert_eq!(head.status, 200);
+    let mut last = conn.piece().await;
+    while let edgeward_testkit::Piece::Data(_) = last {
+        last = conn.piece().await;
+    }
+    assert_eq!(last, edgeward_testkit::Piece::Broken);
+    upstream.plan(|_| {
+        Reply::Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n".to_vec())
+    });
+    let (_, mut conn) = agent.signed("GET", "/v1/x").open(&edge).await;
+    let mut last = conn.piece().await;
+    while let edgeward_testkit::Piece::Data(_) = last {
+        last = conn.piece().await;
+    }
+    assert_eq!(last, edgeward_testkit::Piece::Broken);
+}
+
+#[tokio::test]
+async fn an_upstream_cannot_switch_protocols() {
+    let (upstream, edge, agent) = stage().await;
+    upstream.plan(|_| {
+        Reply::Raw(b"HTTP/1.1 101 Switching\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n".to_vec())
+    });
+    let answer = agent.signed("GET", "/v1/x").send(&edge).await;
+    crate::problem::assert_refusal(&answer, "upstream_failed");
+}
+
+#[tokio::test]
+async fn the_public_pages_are_for_anyone() {
+    let (upstream, edge, _) = stage().await;
+    let health = edge.get("/agent/healthz").await.expect(200);
+    let body: Value = health.json();
+    assert_eq!(body["status"], "ok");
+    assert!(body["version"].is_string());
+    assert!(edge.now_ms().abs_diff(body["time_ms"].as_u64().unwrap()) < 60_000);
+    assert_eq!(body.as_object().unwrap().len(), 3);
+    assert!(health.header("x-trace-id").is_some());
+    for path in ["/.well-known/jwks.json", "/.well-known/identity-jwks.json"] {
+        let answer = edge.get(path).await.expect(200);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        assert!(answer.header("cache-control").unwrap().contains("max-age="));
+        let set: Value = answer.json();
+        let keys = set["keys"].as_array().unwrap();
+        assert_eq!(keys.len(), 1, "{set}");
+        assert!(keys[0].get("d").is_none());
+        assert!(keys[0]["kid"].is_string() && keys[0]["alg"] == "EdDSA");
+    }
+    // A HEAD has the head alone; other methods are not these pages.
+    let head = edge.send(&edgeward_testkit::raw::request("HEAD", "/agent/healthz", &[], b"")).await;
+    assert_eq!((head.status(), head.body.len()), (200, 0));
+    edge.post("/agent/healthz", &[], &Value::Null).await.refused("credentials_missing");
+    assert_eq!(upstream.count(), 0);
+}
