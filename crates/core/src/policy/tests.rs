@@ -112,3 +112,43 @@ fn body_signatures_end_at_their_end() {
     assert!(!takes(BodySignatures::Until(WallMs(5)), 5));
     assert!(!takes(BodySignatures::Until(WallMs(4)), 5));
 }
+
+#[test]
+fn what_is_asked_grows_by_route_and_by_deployment() {
+    let open = Endpoint::Route(Arc::new(crate::tests::forge::route(0, "/x")));
+    let of = |edit: fn(&mut Route)| {
+        let mut route = crate::tests::forge::route(0, "/x");
+        edit(&mut route);
+        let need = policy().requirements(&Endpoint::Route(Arc::new(route)));
+        (need.session, need.nonce)
+    };
+    use SessionRule::{Optional, Required};
+    assert_eq!(of(|_| {}), (Optional, false));
+    assert_eq!(of(|route| route.require_session = true), (Required, false));
+    assert_eq!(of(|route| route.require_nonce = true), (Optional, true));
+    assert_eq!(of(|route| route.sensitive = true), (Required, true));
+    for endpoint in [open, Endpoint::Echo, Endpoint::Unknown] {
+        let sessions = Policy { session_required: true, ..policy() }.requirements(&endpoint);
+        assert_eq!(sessions.session, Required, "{endpoint:?}");
+        let nonces = Policy { require_nonce: true, ..policy() }.requirements(&endpoint);
+        assert!(nonces.nonce, "{endpoint:?}");
+    }
+}
+
+#[test]
+fn tokens_are_asked_for_as_the_protocol_says() {
+    let route = || Endpoint::Route(Arc::new(crate::tests::forge::route(0, "/x")));
+    for (endpoint, rule) in [
+        (Endpoint::SessionStart, TokenRule::Required),
+        (Endpoint::SessionExtend, TokenRule::Required),
+        (Endpoint::SessionEnd, TokenRule::IfPresent),
+        (Endpoint::TokenRefresh, TokenRule::Ignored),
+        (Endpoint::Echo, TokenRule::BySession),
+        (Endpoint::Unknown, TokenRule::BySession),
+        (route(), TokenRule::BySession),
+    ] {
+        assert_eq!(policy().requirements(&endpoint).token, rule, "{endpoint:?}");
+        let off = Policy { verify_jwt: false, ..policy() };
+        assert_eq!(off.requirements(&endpoint).token, TokenRule::Ignored, "{endpoint:?}");
+    }
+}
