@@ -1,12 +1,15 @@
-//! Generation and checks: `cargo run -p xtask -- docs|arrows|bans`.
+//! Generation and checks: `cargo run -p xtask -- docs|arrows|bans|links|threats`.
 //!
 //! Exit code 0 if all is well, 1 if a check found something, 2 for a wrong call or a failure of its own.
 
 mod arrows;
 mod bans;
+mod links;
+mod markdown;
 mod metadata;
+mod threats;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -15,7 +18,9 @@ const USAGE: &str = "cargo run -p xtask -- COMMAND
 
   docs     writes docs/settings.md from the table of settings
   arrows   checks who may depend on whom
-  bans     checks that banned packages are in nothing that is built";
+  bans     checks that banned packages are in nothing that is built
+  links    checks that relative links of all Markdown pages lead somewhere
+  threats  checks that every page of docs/threats/ names tests that are there";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -23,6 +28,8 @@ fn main() -> ExitCode {
         "docs" => docs().map(|()| Vec::new()),
         "arrows" => arrows::wrong_here(),
         "bans" => bans::present(),
+        "links" => links::broken(&root()),
+        "threats" => threats::unproven(&root()),
         _ => {
             eprintln!("{USAGE}");
             return ExitCode::from(2);
@@ -43,8 +50,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// The project's folder.
+fn root() -> PathBuf {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here).to_owned()
+}
+
 fn docs() -> anyhow::Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/settings.md");
+    let path = root().join("docs/settings.md");
     std::fs::write(&path, edgeward_config::reference_markdown())
         .with_context(|| path.display().to_string())
 }
