@@ -1,4 +1,4 @@
-//! The commands of `docs/curl.md`, run as they stand against a real edge.
+//! The commands of `README.md` and `docs/curl.md`, run as they stand against a real edge.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -17,16 +17,17 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
-const PAGE: &str = include_str!("../../../docs/curl.md");
+const README: &str = include_str!("../../../README.md");
+const CURL: &str = include_str!("../../../docs/curl.md");
 const OWNER_SECRET: &str = "a secret of the tests, longer than 32 bytes";
 /// Generous: the page takes about three seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The fenced blocks of a language, each with the line that it begins on.
-fn blocks(language: &str) -> Vec<(usize, String)> {
+/// The fenced blocks of a language on a page, each with the line that it begins on.
+fn blocks(page: &str, language: &str) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let mut open: Option<(usize, String)> = None;
-    for (line, number) in PAGE.lines().zip(1..) {
+    for (line, number) in page.lines().zip(1..) {
         match &mut open {
             None if line == format!("```{language}") => open = Some((number + 1, String::new())),
             None => {}
@@ -70,9 +71,9 @@ async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The edge, as the page says to start it, but on free ports and in a folder of its own.
+/// The edge, as the pages say to start it, but on free ports and in a folder of its own.
 async fn edge(folder: &Path) -> (Child, String) {
-    let settings = blocks("toml").remove(0).1;
+    let settings = blocks(CURL, "toml").remove(0).1;
     let upstream = upstream().await.to_string();
     assert!(settings.contains("127.0.0.1:9000"), "{settings}");
     let file = folder.join("edgeward.toml");
@@ -102,47 +103,81 @@ async fn edge(folder: &Path) -> (Child, String) {
     (child, url)
 }
 
-#[tokio::test]
-async fn the_commands_of_the_curl_page_work_in_their_order() {
-    let folder = tempfile::tempdir().unwrap();
-    let (_edge, url) = edge(folder.path()).await;
-    let script: String = blocks("sh")
-        .into_iter()
-        .map(|(line, text)| format!("echo '== docs/curl.md:{line}'\n{text}"))
-        .collect();
+/// Runs a script in a folder of its own and gives what it printed.
+async fn run(script: &str, folder: &Path, edge: &str) -> String {
+    let programs = Path::new(env!("CARGO_BIN_EXE_edgeward")).parent().unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::iter::once(programs.to_owned()).chain(std::env::split_paths(&path));
     let output = Command::new("bash")
         .args(["-c", &format!("set -euo pipefail\n{script}")])
-        .env("EDGE", url)
+        .current_dir(folder)
+        .env("PATH", std::env::join_paths(path).unwrap())
+        .env("EDGE", edge)
         .env("OWNER_SECRET", OWNER_SECRET)
-        .env("TMPDIR", folder.path())
+        .env("TMPDIR", folder)
         .kill_on_drop(true)
         .output();
     let output = timeout(PATIENCE, output).await.expect("the page hangs").unwrap();
     let (out, err) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
-    let mut rest: &str = &out;
-    for expected in [
-        "\"enroll_code\":",
-        "enrolled as ",
-        "\"body\":{\"hello\":\"edge\"}",
-        "pong",
-        "pong",
-        "\"code\":\"nonce_replayed\"",
-        "data: tick",
-        "the stream has ended",
-        "\"code\":\"session_invalid\"",
-        "refused, as it should be",
-    ] {
-        let (_, after) = rest
-            .split_once(expected)
-            .unwrap_or_else(|| panic!("no {expected:?} in its place\n{out}\n{err}"));
-        rest = after;
+    out.into_owned()
+}
+
+/// The commands of a page as one script that says where it is.
+fn script(page: &str, name: &str) -> String {
+    blocks(page, "sh")
+        .into_iter()
+        .map(|(line, text)| format!("echo '== {name}:{line}'\n{text}"))
+        .collect()
+}
+
+fn assert_in_order(out: &str, expected: &[&str]) {
+    let mut rest = out;
+    for part in expected {
+        let split = rest.split_once(part);
+        rest = split.unwrap_or_else(|| panic!("no {part:?} in its place\n{out}")).1;
     }
 }
 
+#[tokio::test]
+async fn the_commands_of_the_curl_page_work_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_edge, url) = edge(folder.path()).await;
+    let out = run(&script(CURL, "docs/curl.md"), folder.path(), &url).await;
+    assert_in_order(
+        &out,
+        &[
+            "\"enroll_code\":",
+            "enrolled as ",
+            "\"body\":{\"hello\":\"edge\"}",
+            "pong",
+            "pong",
+            "\"code\":\"nonce_replayed\"",
+            "data: tick",
+            "the stream has ended",
+            "\"code\":\"session_invalid\"",
+            "refused, as it should be",
+        ],
+    );
+}
+
+#[tokio::test]
+async fn the_commands_of_the_readme_work_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_edge, url) = edge(folder.path()).await;
+    // The owner's token is made as the other page makes it: its helpers, then the token.
+    let token: String = blocks(CURL, "sh").into_iter().take(2).map(|(_, text)| text).collect();
+    let script = format!("{token}\nOWNER_JWT=$owner_jwt\n{}", script(README, "README.md"));
+    let out = run(&script, folder.path(), &url).await;
+    assert_in_order(&out, &["pong", "tick", "tick", "tick", "The session has ended."]);
+}
+
 #[test]
-fn the_page_holds_commands_and_settings() {
-    assert!(blocks("sh").len() > 8);
-    assert_eq!(blocks("toml").len(), 1);
+fn the_pages_hold_commands_and_the_same_settings() {
+    assert!(blocks(CURL, "sh").len() > 8);
+    assert_eq!(blocks(README, "sh").len(), 2);
+    let settings = |page| blocks(page, "toml").into_iter().map(|(_, text)| text);
+    assert_eq!(settings(CURL).count(), 1);
+    assert!(settings(CURL).eq(settings(README)));
 }
