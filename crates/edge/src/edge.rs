@@ -245,11 +245,13 @@ impl Edge {
 
     /// The client's address: the socket's, or a trusted proxy's word.
     fn client(&self, request: &Request<Incoming>, peer: IpAddr) -> IpAddr {
+        // A line that cannot be read is an entry that is no address: what stands before it is not
+        // believed.
         let lines = request
             .headers()
             .get_all("x-forwarded-for")
             .iter()
-            .filter_map(|line| line.to_str().ok());
+            .map(|line| line.to_str().unwrap_or("unreadable"));
         edgeward_core::address::client_address(peer, lines, &self.trusted_proxies)
     }
 

@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::headers;
 use super::upstream::Outstanding;
 use crate::streams::StreamLease;
 
@@ -105,8 +106,11 @@ impl Body for Relay {
             return Poll::Ready(None);
         };
         match Pin::new(upstream).poll_frame(cx) {
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
                 self.heard_at = Instant::now();
+                if let Some(trailers) = frame.trailers_mut() {
+                    headers::clean_answer(trailers);
+                }
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(_))) => self.end(Broken::Upstream),
