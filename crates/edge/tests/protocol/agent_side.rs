@@ -160,3 +160,27 @@ async fn the_public_pages_are_for_anyone() {
     edge.post("/agent/healthz", &[], &Value::Null).await.refused("credentials_missing");
     assert_eq!(upstream.count(), 0);
 }
+
+#[tokio::test]
+async fn an_upstream_cannot_speak_for_the_edge_in_trailers_either() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = crate::tls::certificate();
+    crate::tls::write(folder.path(), &own);
+    let upstream = Upstream::start().await;
+    upstream.plan(|_| {
+        Reply::Raw(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-edgeward-code, x-kept\r\n\r\n\
+              2\r\nok\r\n0\r\nX-Edgeward-Code: lie\r\nX-Trace-Id: lie\r\nX-Kept: kept\r\n\r\n"
+                .to_vec(),
+        )
+    });
+    let plan = TestEdge::builder().route("/v1/", &upstream);
+    let edge = crate::tls::with_tls(plan, folder.path()).start().await;
+    let agent = crate::tls::enroll(&edge, &own).await;
+    let request = || agent.signed("GET", "/v1/x").header("TE", "trailers");
+    let (answer, trailers) = crate::tls::over_h2(&edge, &own, &request().parts()).await;
+    assert_eq!((answer.status(), answer.text().as_str()), (200, "ok"));
+    assert!(!format!("{trailers:?}").contains("lie"), "{trailers:?}");
+    let answer = crate::tls::over_h1(&edge, &own, &request().build()).await.expect(200);
+    assert_eq!(answer.text(), "ok");
+}

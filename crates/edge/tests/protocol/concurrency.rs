@@ -146,3 +146,32 @@ async fn a_refusal_by_rate_does_not_use_up_the_nonce_and_a_replay_is_not_charged
     edge.send(&limited).await.refused("nonce_replayed");
     assert_eq!(upstream.count(), 3);
 }
+
+#[tokio::test]
+async fn whoever_does_not_wait_waits_twice_as_long() {
+    use edgeward_core::time::WallMs;
+    let clock = edgeward_store::clock::ManualClock::at(WallMs(1_764_000_000_000));
+    let edge = TestEdge::builder()
+        .clock(&clock)
+        .set("AGENT_RATELIMIT_PER_SEC", 1)
+        .set("AGENT_RATELIMIT_BURST", 1)
+        .start()
+        .await;
+    let agent = Agent::enroll(&edge).await;
+    let echo = async || {
+        let call = agent.call("/agent/protected/echo", &serde_json::json!({}));
+        call.send(&edge).await
+    };
+    echo().await.expect(200);
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        let refused = echo().await.refused("rate_limited");
+        waits.push(refused.json::<serde_json::Value>()["retry_after_ms"].as_u64().unwrap());
+    }
+    assert_eq!(waits, [1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+    clock.advance(59_999);
+    let early = echo().await;
+    early.refused("rate_limited");
+    clock.advance(60_000);
+    echo().await.expect(200);
+}

@@ -10,6 +10,7 @@
 mod agent_side;
 mod concurrency;
 mod enrol;
+mod events;
 mod failures;
 mod indistinguishable;
 mod jwt;

@@ -185,6 +185,10 @@ async fn produce(code: Code, stage: &Stage) {
             agent.signed("GET", "/v1/x").nonce(&nonce).send(edge).await.expect(200);
             let other = agent.signed("POST", "/nonce/y").nonce(&nonce);
             stage.refused(code, "nonce_replayed", other.send(edge)).await;
+            // In a session as well: a nonce is the agent's, not the session's.
+            let session = agent.session(edge).await;
+            let inside = agent.signed("GET", "/v1/x").in_session(&session).nonce(&nonce);
+            stage.refused(code, "nonce_replayed", inside.send(edge)).await;
             // Another agent's is its own.
             stage.another().await.signed("GET", "/v1/x").nonce(&nonce).send(edge).await.expect(200);
         }

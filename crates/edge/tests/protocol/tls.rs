@@ -13,13 +13,13 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-struct Certificate {
+pub(crate) struct Certificate {
     der: CertificateDer<'static>,
     pem: String,
     key: String,
 }
 
-fn certificate() -> Certificate {
+pub(crate) fn certificate() -> Certificate {
     let made = rcgen::generate_simple_self_signed(["edge.test".to_owned()]).unwrap();
     Certificate {
         der: made.cert.der().clone(),
@@ -28,12 +28,12 @@ fn certificate() -> Certificate {
     }
 }
 
-fn write(folder: &Path, certificate: &Certificate) {
+pub(crate) fn write(folder: &Path, certificate: &Certificate) {
     std::fs::write(folder.join("cert.pem"), &certificate.pem).unwrap();
     std::fs::write(folder.join("key.pem"), &certificate.key).unwrap();
 }
 
-fn with_tls(plan: Builder, folder: &Path) -> Builder {
+pub(crate) fn with_tls(plan: Builder, folder: &Path) -> Builder {
     plan.set("EDGE_TLS_CERT", folder.join("cert.pem").display())
         .set("EDGE_TLS_KEY", folder.join("key.pem").display())
 }
@@ -53,8 +53,12 @@ async fn connect(
     soon("a handshake", TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
 }
 
-/// Sends a request over HTTP/2.
-async fn over_h2(edge: &TestEdge, trusted: &Certificate, parts: &Parts) -> Answer {
+/// Sends a request over HTTP/2; the answer, and the trailers behind it.
+pub(crate) async fn over_h2(
+    edge: &TestEdge,
+    trusted: &Certificate,
+    parts: &Parts,
+) -> (Answer, http::HeaderMap) {
     let tls = connect(edge, trusted, b"h2").await.unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(b"h2".as_slice()));
     let (mut sender, connection) =
@@ -76,18 +80,19 @@ async fn over_h2(edge: &TestEdge, trusted: &Certificate, parts: &Parts) -> Answe
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .collect();
     let head = raw::Head { status: answer.status().as_u16(), headers };
-    let body = soon("a body", answer.into_body().collect()).await.unwrap().to_bytes().to_vec();
-    Answer { head, body }
+    let body = soon("a body", answer.into_body().collect()).await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    (Answer { head, body: body.to_bytes().to_vec() }, trailers)
 }
 
 /// Sends exact bytes over TLS.
-async fn over_h1(edge: &TestEdge, trusted: &Certificate, bytes: &[u8]) -> Answer {
+pub(crate) async fn over_h1(edge: &TestEdge, trusted: &Certificate, bytes: &[u8]) -> Answer {
     let tls = connect(edge, trusted, b"http/1.1").await.unwrap();
     assert_eq!(tls.get_ref().1.alpn_protocol(), Some(b"http/1.1".as_slice()));
     Conn::over(tls).exchange(bytes).await
 }
 
-async fn enroll(edge: &TestEdge, trusted: &Certificate) -> Agent {
+pub(crate) async fn enroll(edge: &TestEdge, trusted: &Certificate) -> Agent {
     let plan = Enrolment::default();
     let post = async |target: &str, bearer: Option<String>, body: &serde_json::Value| {
         let mut headers = vec![("Content-Type", "application/json")];
@@ -114,7 +119,7 @@ async fn signed_calls_pass_over_both_versions_and_the_same_rules_hold() {
     let request = || agent.signed("POST", "/v1/x?y=%20").json(&json!({"a": 1}));
     over_h1(&edge, &own, &request().build()).await.expect(200);
     assert_eq!(upstream.last().all("x-forwarded-proto"), ["https"]);
-    over_h2(&edge, &own, &request().parts()).await.expect(200);
+    over_h2(&edge, &own, &request().parts()).await.0.expect(200);
     assert_eq!(upstream.last().target(), "/v1/x?y=%20");
     assert_eq!(upstream.last().all("x-forwarded-proto"), ["https"]);
     assert_eq!(upstream.last().body, br#"{"a":1}"#);
@@ -122,7 +127,7 @@ async fn signed_calls_pass_over_both_versions_and_the_same_rules_hold() {
 
     // What one version has used up, the other does not take.
     let once = request();
-    over_h2(&edge, &own, &once.parts()).await.expect(200);
+    over_h2(&edge, &own, &once.parts()).await.0.expect(200);
     let again = over_h1(&edge, &own, &once.build()).await;
     crate::problem::assert_refusal(&again, "nonce_replayed");
     for (parts, code) in [
@@ -133,8 +138,9 @@ async fn signed_calls_pass_over_both_versions_and_the_same_rules_hold() {
         (agent.signed("GET", "/v1//x").parts(), "target_ambiguous"),
         (agent.signed("GET", "/v1/../x").parts(), "target_ambiguous"),
         (request().header("x_agent", "a").parts(), "request_malformed"),
+        (request().header("host", "elsewhere.test").parts(), "request_malformed"),
     ] {
-        let answer = over_h2(&edge, &own, &parts).await;
+        let (answer, _) = over_h2(&edge, &own, &parts).await;
         crate::problem::assert_refusal(&answer, code);
     }
     assert_eq!(upstream.count(), 3);

@@ -234,9 +234,11 @@ async fn a_proxy_is_believed_when_it_is_listed_and_read_from_the_right() {
     let inside = |list: &str| agent.signed("GET", "/inside/x").header("X-Forwarded-For", list);
     inside("198.51.100.7").send(&edge).await.expect(200);
     inside("198.51.100.7, 203.0.113.9").send(&edge).await.refused("address_not_allowed");
-    // Two lines are one list.
-    let lines = inside("198.51.100.7").header("X-Forwarded-For", "203.0.113.9");
-    lines.send(&edge).await.refused("address_not_allowed");
+    // Two lines are one list, and one that cannot be read ends it like an entry that is no address.
+    for last in ["203.0.113.9", "\u{e9}", "\u{e9}, 203.0.113.9", "", "unknown"] {
+        let lines = inside("198.51.100.7").header("X-Forwarded-For", last);
+        lines.send(&edge).await.refused("address_not_allowed");
+    }
 
     // Whoever is not listed is not believed.
     let edge = TestEdge::builder()
