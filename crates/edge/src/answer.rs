@@ -15,9 +15,9 @@ use crate::body::AnswerBody;
 /// An answer.
 pub(crate) type Answer = Response<AnswerBody>;
 
-/// A value made of text that is known to be a header value.
-pub(crate) fn value(text: impl AsRef<str>) -> HeaderValue {
-    HeaderValue::from_str(text.as_ref()).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
+/// A value made of text that is known to be a header value; the text is not copied.
+pub(crate) fn value(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
 }
 
 fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {

@@ -49,6 +49,7 @@ fn main() {
         requests: number("--requests", 20_000),
         agents: number("--agents", 1_000),
     };
+    support::process::pin_self();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(compare(&plan));
 }

@@ -84,32 +84,42 @@ fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
+/// Whether a header of the request goes on to the upstream. A route lets cookies pass by naming them.
+fn crosses(name: &HeaderName, listed: &[HeaderName], passed: Option<&[HeaderName]>) -> bool {
+    let named = passed.is_some_and(|passed| passed.contains(name));
+    let cookie = named && name == http::header::COOKIE;
+    (named || passed.is_none())
+        && (cookie || !is_removed(name))
+        && !is_hop_by_hop(name)
+        && !listed.contains(name)
+}
+
 /// What the upstream gets. The edge's own headers are written last, so that nothing the caller says
 /// can remove or replace them.
 pub(crate) fn for_upstream(
-    from: &HeaderMap,
+    from: HeaderMap,
     target: &RouteTarget,
     caller: &Caller,
     client: IpAddr,
     hop: &Hop,
 ) -> HeaderMap {
-    let listed = connection_names(from);
+    let listed = connection_names(&from);
     let mut out = HeaderMap::with_capacity(from.len() + 8);
+    // Of several lines of one name only the first brings the name along.
+    let mut current = None;
     for (name, value) in from {
-        let passed = target.passed.as_ref().is_none_or(|passed| passed.contains(name));
-        // A route may let cookies pass by naming them.
-        let cookie = name == http::header::COOKIE
-            && target.passed.as_ref().is_some_and(|p| p.contains(name));
-        if passed && !is_hop_by_hop(name) && (cookie || !is_removed(name)) && !listed.contains(name)
-        {
-            out.append(name, value.clone());
+        if let Some(name) = name {
+            current = crosses(&name, &listed, target.passed.as_deref()).then_some(name);
+        }
+        if let Some(name) = &current {
+            out.append(name, value);
         }
     }
     for (name, value) in &target.set {
         out.insert(name, value.clone());
     }
     out.insert(header::X_EDGEWARD_AGENT_ID, value(caller.agent.id.to_string()));
-    out.insert(header::X_EDGEWARD_OWNER_USER_ID, value(caller.agent.owner.as_str()));
+    out.insert(header::X_EDGEWARD_OWNER_USER_ID, value(caller.agent.owner.to_string()));
     out.insert(header::X_EDGEWARD_SCOPES, value(scopes(caller)));
     forwarded(&mut out, client, hop);
     out

@@ -106,8 +106,9 @@ impl Forwarder {
         let token = target.audience.as_deref().map(|audience| {
             self.identity_token(&admission.caller, index, &admission.policy.issuer, audience, now)
         });
-        let Admission { parts, body, caller, client, .. } = admission;
-        let mut headers = headers::for_upstream(&parts.headers, target, &caller, client, hop);
+        let Admission { mut parts, body, caller, client, .. } = admission;
+        let came = std::mem::take(&mut parts.headers);
+        let mut headers = headers::for_upstream(came, target, &caller, client, hop);
         headers.insert(edgeward_wire::header::TRACEPARENT, crate::answer::value(traceparent));
         if let Some(token) = token {
             let token = token.map_err(|()| UpstreamFault::Connect)?;
@@ -116,12 +117,14 @@ impl Forwarder {
                 crate::answer::value(format!("Bearer {token}")),
             );
         }
-        let safe = parts.method.is_safe();
+        let tries = if parts.method.is_safe() { target.upstreams.len() } else { 1 };
         let mut tried = 0;
         loop {
             let upstream = target.pick(now.mono, tried).ok_or(UpstreamFault::Connect)?;
             let outstanding = upstream.begin();
-            let request = upstream.request(&parts, headers.clone(), body.clone())?;
+            let last = tried + 1 >= tries;
+            let sent = if last { std::mem::take(&mut headers) } else { headers.clone() };
+            let request = upstream.request(&parts, sent, body.clone())?;
             let sent =
                 tokio::time::timeout(target.first_byte, target.client.request(request)).await;
             match sent {
@@ -135,7 +138,7 @@ impl Forwarder {
                     upstream.fail(now.mono);
                     tried += 1;
                     tracing::warn!(upstream = %upstream.origin, %error, "no connection to an upstream");
-                    if !safe || tried >= target.upstreams.len() {
+                    if last {
                         return Err(upstream::connect_fault(&error));
                     }
                 }

@@ -88,3 +88,13 @@ fn pinned(program: &str) -> (bool, Command) {
     command.args(["-c", "0", program]);
     (true, command)
 }
+
+/// Load and upstream, which are this process, away from core 0.
+pub(crate) fn pin_self() {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if cores > 1 {
+        let others = format!("1-{}", cores - 1);
+        let pid = std::process::id().to_string();
+        let _ = Command::new("taskset").args(["-cp", &others, &pid]).stdout(Stdio::null()).status();
+    }
+}
