@@ -20,6 +20,7 @@ use tokio::time::timeout;
 const README: &str = include_str!("../../../README.md");
 const CURL: &str = include_str!("../../../docs/curl.md");
 const OWNER_SECRET: &str = "a secret of the tests, longer than 32 bytes";
+const CLI: &str = include_str!("../../../docs/cli.md");
 /// Generous: the page takes about three seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -79,7 +80,8 @@ async fn edge(folder: &Path) -> (Child, String) {
     let file = folder.join("edgeward.toml");
     std::fs::write(&file, settings.replace("127.0.0.1:9000", &upstream)).unwrap();
     let mut child = Command::new(env!("CARGO_BIN_EXE_edgeward"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--config"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--set", "EDGE_LOG_FILTER=error", "--config"])
         .arg(&file)
         .arg("--data-dir")
         .arg(folder.join("data"))
@@ -171,6 +173,95 @@ async fn the_commands_of_the_readme_work_in_their_order() {
     let script = format!("{token}\nOWNER_JWT=$owner_jwt\n{}", script(README, "README.md"));
     let out = run(&script, folder.path(), &url).await;
     assert_in_order(&out, &["pong", "tick", "tick", "tick", "The session has ended."]);
+}
+
+#[tokio::test]
+async fn the_operators_socket_answers_as_the_page_of_commands_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_edge, url) = edge(folder.path()).await;
+    let commands: Vec<String> = blocks(CLI, "console")
+        .into_iter()
+        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter(|line| line.contains("--unix-socket"))
+        .map(|line| line.trim_start_matches("$ ").replace("edgeward-data/", "data/"))
+        .collect();
+    assert_eq!(commands.len(), 1);
+    let out = run(&commands[0], folder.path(), &url).await;
+    assert!(out.contains("\"nonces_held\""), "{out}");
+}
+
+/// The text of `edgeward … --help`.
+async fn help(command: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_edgeward"))
+        .args(command)
+        .arg("--help")
+        .kill_on_drop(true)
+        .output();
+    let output = timeout(PATIENCE, output).await.unwrap().unwrap();
+    assert!(output.status.success(), "{command:?}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The names of the commands that a help lists.
+fn listed(help: &str) -> Vec<&str> {
+    let (_, rest) = help.split_once("Commands:\n").unwrap();
+    rest.lines()
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect()
+}
+
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// What the page says of a command, up to the next heading of its own level.
+fn section(heading: &str) -> String {
+    let begin = format!("\n{heading}\n");
+    let (_, rest) = CLI.split_once(&begin).unwrap_or_else(|| panic!("no {heading:?}"));
+    words(rest.split("\n## ").next().unwrap())
+}
+
+#[tokio::test]
+async fn every_command_stands_on_its_page_with_its_exit_codes() {
+    let whole = help(&[]).await;
+    let agent = help(&["agent"]).await;
+    for name in listed(&whole) {
+        let section = section(&format!("## `edgeward {name}`"));
+        if name == "agent" {
+            continue;
+        }
+        let text = words(&help(&[name]).await);
+        let (_, codes) = text.split_once("Exit codes: ").unwrap();
+        assert!(section.contains(codes), "{name}: {codes}");
+    }
+    let commands = section("## `edgeward agent`");
+    for name in listed(&agent) {
+        assert!(commands.contains(&format!("### `edgeward agent {name}`")), "{name}");
+        let text = words(&help(&["agent", name]).await);
+        let (_, codes) = text.split_once("Exit codes: ").unwrap();
+        assert!(commands.contains(codes), "{name}: {codes}");
+    }
+}
+
+/// Each example, with `--help` behind it: its command and its flags are there.
+#[tokio::test]
+async fn the_examples_of_the_page_of_commands_are_understood() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("code.txt"), "").unwrap();
+    let examples: String = blocks(CLI, "console")
+        .into_iter()
+        .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
+        .filter_map(|line| line.strip_prefix("$ ").map(str::to_owned))
+        .filter(|line| !line.starts_with("curl "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let script = format!("edgeward() {{ command edgeward \"$@\" --help; }}\n{examples}");
+    let out = run(&script, folder.path(), "").await;
+    assert_eq!(out.matches("Usage: edgeward").count(), examples.lines().count());
+    assert!(examples.lines().count() > 15, "{examples}");
 }
 
 #[test]
