@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use edgeward_core::Rejection;
 use edgeward_core::flow::{
-    Admission, Caller, Checked, Commit, Facts, Floor, Outcome, Presented, ProvenBy, Token,
+    Admission, Caller, Commit, Facts, Floor, Outcome, Presented, ProvenBy, Token,
 };
 use edgeward_core::nonce::Claim;
 use edgeward_core::policy::Endpoint;
@@ -96,9 +96,9 @@ impl Edge {
         let checked = screened.begin(facts, journey.began)?;
         let body = body::read(body, checked.max_body()).await?;
 
-        let token = self.token(&checked);
-        let text = checked.bearer().map(token_hash);
         let now = self.clock.now();
+        let text = checked.bearer().map(token_hash);
+        let token = self.token(text.as_ref(), now);
         let signed = !is_token_alone(checked.head());
         let commit = checked.assess(now, body, token).inspect_err(|rejection| {
             concerned.verified = comes_after_proof(rejection, signed);
@@ -147,12 +147,12 @@ impl Edge {
         every > 0 && since.saturating_add(1) >= every
     }
 
-    fn token(&self, checked: &Checked) -> Token {
-        let keys = self.ring.verifying_keys();
-        let now = self.clock.now();
-        let remembered = checked.bearer().and_then(|text| self.tokens.get(&token_hash(text)));
-        let remembered = remembered.filter(|(_, until)| now.mono < *until).map(|(token, _)| token);
-        Token { keys, remembered }
+    fn token(&self, text: Option<&[u8; 32]>, now: Now) -> Token {
+        let remembered = text
+            .and_then(|text| self.tokens.get(text))
+            .filter(|(_, until)| now.mono < *until)
+            .map(|(token, _)| token);
+        Token { keys: self.ring.verifying_keys(), remembered }
     }
 
     /// Remembers a token that verified, and counts the requests that came without one.
