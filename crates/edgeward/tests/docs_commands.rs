@@ -190,6 +190,32 @@ async fn the_operators_socket_answers_as_the_page_of_commands_says() {
     assert!(out.contains("\"nonces_held\""), "{out}");
 }
 
+/// What does not change from run to run: the names of the steps, and the refusals without times.
+fn shown(demo: &str) -> Vec<String> {
+    demo.lines()
+        .filter(|line| line.starts_with("ok ") || line.contains("what was sent"))
+        .map(|line| match line.get(..32) {
+            Some(_) if line.contains("ended after") => {
+                line.split(" ended after ").next().unwrap().trim_end().to_owned()
+            }
+            Some(step) if !line.starts_with("ok      ") && !line.contains("what was sent") => {
+                step.trim_end().to_owned()
+            }
+            Some(_) | None => line.trim_end().to_owned(),
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_readme_shows_what_the_demo_prints() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = run("edgeward demo --once", folder.path(), "").await;
+    let page = blocks(README, "text");
+    let (_, page) = page.iter().find(|(_, text)| text.contains("What is refused")).unwrap();
+    assert_eq!(shown(page), shown(&out));
+    assert!(shown(page).len() > 15, "{page}");
+}
+
 /// The text of `edgeward … --help`.
 async fn help(command: &[&str]) -> String {
     let output = Command::new(env!("CARGO_BIN_EXE_edgeward"))
