@@ -41,6 +41,7 @@ impl AnswerBody {
 
     /// Keeps the exchange in flight until the body was sent or given up.
     pub(crate) fn hold(&mut self, in_flight: InFlight) {
+        in_flight.handed();
         self.in_flight = Some(in_flight);
     }
 }
@@ -53,11 +54,19 @@ impl Body for AnswerBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        match &mut self.kind {
+        // Whoever asks for more has got rid of what it had.
+        if let Some(in_flight) = &self.in_flight {
+            in_flight.taken();
+        }
+        let polled = match &mut self.kind {
             Kind::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Kind::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Kind::Relay(relay) => Pin::new(relay.as_mut()).poll_frame(cx),
+        };
+        if let (Poll::Ready(Some(Ok(_))), Some(in_flight)) = (&polled, &self.in_flight) {
+            in_flight.handed();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

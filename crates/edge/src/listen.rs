@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::{Request, Version};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -27,6 +29,11 @@ const BUFFER: usize = 20 * 1024;
 const H2_SEND_BUFFER: usize = 16 * 1024;
 /// For so long answers in flight may finish when the edge stops.
 const DRAIN: Duration = Duration::from_secs(10);
+/// What the kernel may hold of an answer beyond what the network has room for, in bytes. Without a
+/// bound it takes megabytes for one slow reader, and then nothing for so long that a reader which is
+/// slow and steady looks like one that stands still.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UNSENT: u32 = 64 * 1024;
 /// Connections at once; each costs memory before it has proven anything.
 const CONNECTIONS: usize = 65_536;
 /// Connections that the system completes before they are accepted.
@@ -158,7 +165,7 @@ impl Listener {
         watcher: hyper_util::server::graceful::Watcher,
         connection: CancellationToken,
     ) {
-        if let Err(error) = stream.set_nodelay(true) {
+        if let Err(error) = tune(&stream) {
             tracing::debug!(%error, "a connection was gone at once");
             return;
         }
@@ -192,9 +199,13 @@ impl Listener {
         watcher: hyper_util::server::graceful::Watcher,
         origin: Origin,
     ) {
-        let service = service_fn(move |request| {
+        let exchanges = Arc::clone(&activity);
+        let service = service_fn(move |request: Request<Incoming>| {
             let (edge, origin) = (Arc::clone(&edge), origin.clone());
-            let in_flight = Activity::begin(&activity);
+            let mut in_flight = Activity::begin(&exchanges);
+            if request.version() == Version::HTTP_2 {
+                in_flight.watch();
+            }
             async move {
                 let mut answer = edge.answer(request, origin).await;
                 answer.body_mut().hold(in_flight);
@@ -202,10 +213,23 @@ impl Listener {
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(io), service).into_owned();
-        if let Err(error) = watcher.watch(connection).await {
-            tracing::debug!(%error, "a connection ended early");
+        let stalled = activity.stalled(Duration::from_millis(self.limits.write_stall_ms));
+        tokio::select! {
+            served = watcher.watch(connection) => {
+                if let Err(error) = served {
+                    tracing::debug!(%error, "a connection ended early");
+                }
+            }
+            () = stalled => tracing::debug!("a peer takes nothing of an answer"),
         }
     }
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    socket2::SockRef::from(stream).set_tcp_notsent_lowat(UNSENT)?;
+    Ok(())
 }
 
 fn http() -> auto::Builder<TokioExecutor> {
