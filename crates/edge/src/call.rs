@@ -214,6 +214,9 @@ impl Edge {
 
     /// The claim; when the mark of the clock has lapsed it is renewed first, once.
     async fn claim(&self, claim: &Claim) -> Outcome {
+        if let Some(continuity) = &self.continuity {
+            continuity.watch_clock(self.clock.now());
+        }
         let first = self.claims.claim_nonce_and_rate(claim).await;
         let result = match (first, &self.continuity) {
             (Err(StoreError::MarkLapsed), Some(continuity)) => match continuity.renew().await {

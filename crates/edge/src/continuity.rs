@@ -5,9 +5,10 @@
 //! requests may have been admitted whose nonces are lost, and the replay floor is drawn there.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use edgeward_core::time::WallMs;
+use edgeward_core::time::{Now, WallMs};
 use edgeward_keys::{Purpose, Sealer};
 use edgeward_store::durable::{Durable, LastRun, Sealed};
 use edgeward_store::memory::MemoryStore;
@@ -30,6 +31,11 @@ pub struct Continuity {
     /// a mark says that the run goes on, and would void what it left.
     renewing: Mutex<Option<WallMs>>,
     wanted: Notify,
+    /// The wall clock less the monotonic one, in milliseconds, at its highest under a claim.
+    highest: AtomicI64,
+    /// The wall clock at its latest under a claim.
+    latest: AtomicU64,
+    plan: MemoryPlan,
 }
 
 /// Why a run could not begin or end in order.
@@ -52,6 +58,9 @@ pub struct MemoryPlan {
     pub nonce_key: [u8; 16],
     /// `AGENT_HMAC_AHEAD_MS`.
     pub ahead_ms: u64,
+    /// By so much the wall clock may be set back without a nonce being forgotten while its timestamp
+    /// can be accepted: what nonces live longer than window and ahead.
+    pub tolerated_back_ms: u64,
 }
 
 impl Continuity {
@@ -94,6 +103,9 @@ impl Continuity {
             clock,
             renewing: Mutex::new(Some(WallMs(0))),
             wanted: Notify::new(),
+            highest: AtomicI64::new(i64::MIN),
+            latest: AtomicU64::new(0),
+            plan,
         }))
     }
 
@@ -113,6 +125,29 @@ impl Continuity {
     /// The memory of this run.
     pub fn memory(&self) -> &Arc<MemoryStore> {
         &self.memory
+    }
+
+    /// Looks, before a claim, whether the wall clock was set back further than the memory of nonces
+    /// reaches. Nonces are remembered by time that passes; after such a step they would be forgotten
+    /// before the wall clock shows their timestamps once more, so the floor goes over all that can
+    /// have been granted.
+    pub fn watch_clock(&self, now: Now) {
+        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
+        let offset = signed(now.wall.0).saturating_sub(signed(now.mono.0));
+        let highest = self.highest.fetch_max(offset, Ordering::SeqCst).max(offset);
+        let latest = WallMs(self.latest.fetch_max(now.wall.0, Ordering::SeqCst));
+        let back_ms = u64::try_from(highest.saturating_sub(offset)).unwrap_or(0);
+        if back_ms <= self.plan.tolerated_back_ms {
+            return;
+        }
+        let floor = latest.plus(self.plan.ahead_ms).plus(SKEW_MS);
+        self.memory.set_replay_floor(floor);
+        self.highest.store(offset, Ordering::SeqCst);
+        tracing::error!(
+            back_ms,
+            floor_ms = floor.0,
+            "the wall clock was set back: no request stamped up to the floor is accepted"
+        );
     }
 
     /// Renews the mark while there are claims; runs until it is dropped.

@@ -100,6 +100,7 @@ impl Running {
             nonce_capacity: NONCES,
             nonce_key: entropy.bytes()?,
             ahead_ms: config.agent.hmac_ahead_ms,
+            tolerated_back_ms: tolerated_back_ms(&config.agent),
         };
         let continuity =
             Continuity::begin(Arc::clone(&durable), &sealer, Arc::clone(&clock), plan).await?;
@@ -197,6 +198,15 @@ impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.edge.fmt(f)
     }
+}
+
+/// What nonces live longer than window and ahead, less the second that settings keep between them.
+fn tolerated_back_ms(agent: &config::Agent) -> u64 {
+    agent
+        .nonce_ttl_ms
+        .saturating_sub(agent.hmac_window_ms)
+        .saturating_sub(agent.hmac_ahead_ms)
+        .saturating_sub(1_000)
 }
 
 fn policy(config: &Config, dummy_key: MacKey) -> Result<Policy, EdgeError> {

@@ -198,3 +198,57 @@ async fn an_honest_client_is_served_soon_after_a_crash() {
     // A second's mark, ahead and half a second; five times that is too late.
     assert!(took < 5 * 2_000, "{took} ms");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_under_a_running_edge_opens_no_window() {
+    for back in [100_000, 3_600_000] {
+        let Before { upstream, edge, agent, clock, captured, .. } = before().await;
+        clock.set_wall(WallMs(NOW - back));
+        // Time passes until nonces are forgotten, and the clock shows the old stamps once more.
+        let mut accepted = 0;
+        let step = back / 100;
+        for _ in 0..100 + 60_000 / step + 2 {
+            clock.advance(step);
+            for (at, request) in captured.iter().enumerate() {
+                let answer = edge.send(request).await;
+                // Without a nonce there is nothing to remember.
+                accepted += usize::from(at % 3 != 2 && answer.status() == 200);
+            }
+        }
+        assert_eq!(accepted, 0, "replays after {back} ms back");
+        assert!(upstream.recorded().iter().all(|seen| seen.target() == "/v1/x"));
+        // And who is honest is served again.
+        agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_corrected_by_a_little_interrupts_nothing() {
+    let Before { upstream: _upstream, edge, agent, session, clock, captured } = before().await;
+    clock.set_wall(WallMs(NOW - 20_000));
+    // The JWT was minted in what is the future now.
+    let inside = || agent.signed("GET", "/v1/x").in_session(&session).no_bearer();
+    inside().send(&edge).await.expect(200);
+    for (at, request) in captured.iter().enumerate() {
+        if at % 3 != 2 {
+            assert!(edge.send(request).await.code().is_some());
+        }
+    }
+    clock.set_wall(WallMs(NOW + 20_000));
+    inside().send(&edge).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_crash_that_follows_a_crash_moves_no_floor() {
+    let Before { upstream: _upstream, mut edge, agent, clock, .. } = before().await;
+    for _ in 0..3 {
+        edge.crash().await;
+        clock.advance(2_000);
+        edge.restart().await;
+        assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+        let refused = agent.signed("GET", "/v1/x").send(&edge).await;
+        assert_refusal(&refused, "starting");
+    }
+    clock.advance(FLOOR + 1 - 6_000);
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+}
