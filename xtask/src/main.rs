@@ -20,7 +20,7 @@ const USAGE: &str = "cargo run -p xtask -- COMMAND
   arrows   checks who may depend on whom
   bans     checks that banned packages are in nothing that is built
   links    checks that relative links of all Markdown pages lead somewhere
-  threats  checks that every page of docs/threats/ names tests that are there";
+  threats  checks that every page of docs/threats/ names tests, and that tests which pages name are there";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Every page of `docs/threats/` names the tests that prove it, and they are there.
+//! Every page of `docs/threats/` names the tests that prove it, and every test that any page names is
+//! there.
 
 use std::path::Path;
 
@@ -34,6 +35,28 @@ pub(crate) fn unproven(root: &Path) -> anyhow::Result<Vec<String>> {
         for (line, test) in named {
             if let Some(why) = fault(root, test) {
                 complain(format!("line {line}: {test} {why}"));
+            }
+        }
+    }
+    lines.extend(gone(root)?);
+    Ok(lines)
+}
+
+/// Tests that other pages name, as `path.rs::name` between backticks, and that are not there.
+fn gone(root: &Path) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for page in markdown::files(root)? {
+        let shown = page.strip_prefix(root).unwrap_or(&page);
+        if shown.starts_with(PAGES) {
+            continue;
+        }
+        let text = std::fs::read_to_string(&page).with_context(|| format!("{}", page.display()))?;
+        for (line, content) in markdown::prose(&text) {
+            let named = content.split('`').skip(1).step_by(2).filter(|name| name.contains(".rs::"));
+            for test in named {
+                if let Some(why) = fault(root, test) {
+                    lines.push(format!("{}: line {line}: {test} {why}", shown.display()));
+                }
             }
         }
     }
@@ -136,6 +159,8 @@ mod tests {
         ] {
             std::fs::write(pages.join(name), text).unwrap();
         }
+        std::fs::write(folder.join("OTHER.md"), "By `a.rs::plain`, `a.rs::gone` and `a::b`.\n")
+            .unwrap();
         let found = unproven(&folder);
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(
@@ -146,6 +171,7 @@ mod tests {
                 "docs/threats/bad.md: line 3: plain is not path::name",
                 "docs/threats/none.md: names no test (Test: `path::name`)",
                 "docs/threats/unlisted.md: README.md of the folder does not list it",
+                "OTHER.md: line 1: a.rs::gone names no test of that file",
             ]
         );
     }
