@@ -216,6 +216,32 @@ impl Conn {
         }
     }
 
+    /// Waits for 100 Continue: the other side has judged the head and wants the body.
+    ///
+    /// # Panics
+    /// When it answers otherwise.
+    pub async fn continued(&mut self) {
+        const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+        while self.read.len() < CONTINUE.len() && self.fill().await > 0 {}
+        assert!(self.read.starts_with(CONTINUE), "{}", String::from_utf8_lossy(&self.read));
+        self.read.drain(..CONTINUE.len());
+    }
+
+    /// Reads the next head and tells its status, 100 Continue too.
+    ///
+    /// # Panics
+    /// When the connection ends before.
+    pub async fn next_status(&mut self) -> u16 {
+        let end = loop {
+            if let Some(at) = find(&self.read, b"\r\n\r\n") {
+                break at;
+            }
+            assert!(self.fill().await > 0, "the connection ended before an answer");
+        };
+        let text = String::from_utf8(self.read.drain(..end + 4).collect()).expect("a head of text");
+        text.split(' ').nth(1).expect("a status").parse().expect("a status")
+    }
+
     fn framing_of(&self, head: &Head) -> Framing {
         if self.bodyless || head.status == 204 || head.status == 304 {
             return Framing::Done;
