@@ -11,6 +11,9 @@ use super::target::{self, TargetFault};
 use crate::rejection::Rejection;
 use crate::time::WallMs;
 
+/// Most header fields of a request.
+pub const MAX_FIELDS: usize = 64;
+
 /// A head of accepted shape: target, method and header lines can each be read in one way only.
 #[derive(Debug)]
 pub struct Shaped(pub(crate) Parts);
@@ -113,8 +116,12 @@ fn check_target(parts: &Parts) -> Result<(), Rejection> {
     }
 }
 
-/// Servers behind us may read `x_agent_id` as `x-agent-id` (CGI, WSGI); such a name is refused.
+/// Servers behind us may read `x_agent_id` as `x-agent-id` (CGI, WSGI); such a name is refused. Over
+/// HTTP/2 nobody has counted the fields before.
 fn check_names(headers: &HeaderMap) -> Result<(), Rejection> {
+    if headers.len() > MAX_FIELDS {
+        return Err(malformed(format!("there are more than {MAX_FIELDS} header fields")));
+    }
     match headers.keys().find(|name| name.as_str().contains('_')) {
         Some(_) => Err(malformed("a header name holds an underscore")),
         None => Ok(()),

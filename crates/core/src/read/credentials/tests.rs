@@ -335,6 +335,13 @@ fn no_name_holds_an_underscore() {
 }
 
 #[test]
+fn sixty_four_fields_and_no_more() {
+    let fields = |count| shape(head(std::iter::repeat_n(("x-one-of-many", &b"1"[..]), count)));
+    assert!(fields(64).is_ok());
+    assert!(matches!(fields(65), Err(Rejection::Malformed(text)) if text.contains("64")));
+}
+
+#[test]
 fn upgrades_are_refused() {
     for value in [&b"websocket"[..], b"h2c", b"", b"TLS/1.0"] {
         assert_malformed(changed("upgrade", &[value]), "upgrade");
