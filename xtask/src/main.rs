@@ -1,4 +1,4 @@
-//! Generation and checks: `cargo run -p xtask -- docs|arrows|bans|links|threats`.
+//! Generation and checks: `cargo run -p xtask -- docs|arrows|bans|links|threats|prove`.
 //!
 //! Exit code 0 if all is well, 1 if a check found something, 2 for a wrong call or a failure of its own.
 
@@ -7,6 +7,7 @@ mod bans;
 mod links;
 mod markdown;
 mod metadata;
+mod prove;
 mod threats;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ const USAGE: &str = "cargo run -p xtask -- COMMAND
   arrows   checks who may depend on whom
   bans     checks that banned packages are in nothing that is built
   links    checks that relative links of all Markdown pages lead somewhere
-  threats  checks that every page of docs/threats/ names tests, and that tests which pages name are there";
+  threats  checks that every page of docs/threats/ names tests, and that tests which pages name are there
+  prove    runs the long forms of the tests and writes docs/proof/one-machine.md";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -29,6 +31,7 @@ fn main() -> ExitCode {
         "arrows" => arrows::wrong_here(),
         "bans" => bans::present(),
         "links" => links::broken(&root()),
+        "prove" => prove::claims(),
         "threats" => threats::unproven(&root()),
         _ => {
             eprintln!("{USAGE}");

@@ -5,6 +5,7 @@
 //! costs a flood of sources nothing that they did not have, since none of this lets anybody in.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use edgeward_core::flow::Budget;
 use edgeward_core::limit::backoff::{Rules, State};
@@ -45,6 +46,8 @@ pub(crate) struct Budgets {
     networks: Cache<IpAddr, State>,
     pairs: Cache<(IpAddr, AgentId), State>,
     trusted: Cache<(IpAddr, AgentId), MonoMs>,
+    /// Whether anybody has ever failed: until then there is nothing to look up.
+    quiet: AtomicBool,
 }
 
 impl Budgets {
@@ -55,11 +58,15 @@ impl Budgets {
             networks: Cache::new(ROWS),
             pairs: Cache::new(ROWS),
             trusted: Cache::new(ROWS),
+            quiet: AtomicBool::new(true),
         }
     }
 
     /// What a request from `client` that names `agent` has coming to it.
     pub(crate) fn look(&self, client: IpAddr, agent: Option<AgentId>, now: MonoMs) -> Budget {
+        if self.quiet.load(Ordering::Relaxed) {
+            return Budget { wait_ms: None };
+        }
         let networks = Networks::of(client);
         let pair = agent.map(|agent| (networks.narrowest(), agent));
         let own =
@@ -85,6 +92,7 @@ impl Budgets {
     /// A pair that is trusted counts for itself alone, so that one broken agent behind a NAT does not
     /// silence its neighbours.
     pub(crate) fn failed(&self, client: IpAddr, agent: Option<AgentId>, now: MonoMs, random: u64) {
+        self.quiet.store(false, Ordering::Relaxed);
         let networks = Networks::of(client);
         let pair = agent.map(|agent| (networks.narrowest(), agent));
         if let Some(pair) = pair {
@@ -109,7 +117,7 @@ impl Budgets {
         if self.trusted.get(&pair).is_none_or(|at| now.since(at) > 60_000) {
             self.trusted.insert(pair, now);
         }
-        if self.pairs.get(&pair).is_some() {
+        if !self.quiet.load(Ordering::Relaxed) && self.pairs.get(&pair).is_some() {
             self.pairs.remove(&pair);
         }
     }

@@ -74,7 +74,15 @@ pub(crate) async fn run(
             }
         });
     }
+    // Load and upstream never sleep while a run lasts: else waking them would be charged to the
+    // process under test, and the slower it is the more often.
+    let awake = tokio::spawn(async {
+        loop {
+            tokio::task::yield_now().await;
+        }
+    });
     local.await;
+    awake.abort();
     let seconds = started.elapsed().as_secs_f64();
     Run { seconds, latencies_us: Rc::try_unwrap(latencies).unwrap().into_inner() }
 }
