@@ -70,6 +70,9 @@ impl Edge {
             Some(lease) => lease,
             None => self.late_lease(&caller, needs, journey).await.map_err(&refused)?,
         };
+        if self.is_draining() {
+            return Err(refused(Rejection::Draining));
+        }
         let now = self.clock.now();
         let facts = self.facts(needs, now).await;
         caller.holds(&facts, now).map_err(&refused)?;
