@@ -25,7 +25,7 @@ pub mod upstream;
 pub use agent::{Agent, Device, Enrolment, Session, Signed};
 pub use edge::{Builder, TestEdge};
 pub use raw::{Answer, Conn, Piece};
-pub use upstream::{Reply, Upstream};
+pub use upstream::{Nobody, Reply, Upstream};
 
 use std::future::Future;
 use std::time::Duration;

@@ -428,3 +428,28 @@ async fn more(io: &mut TcpStream, read: &mut Vec<u8>) -> Option<()> {
     read.extend_from_slice(&buffer[..count]);
     Some(())
 }
+
+/// An address that refuses connections, and that nobody else is given meanwhile.
+#[derive(Debug)]
+pub struct Nobody(tokio::net::TcpSocket);
+
+impl Nobody {
+    /// Takes a port and does not listen.
+    ///
+    /// # Panics
+    /// When there is no port.
+    #[must_use]
+    pub fn here() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Self(socket)
+    }
+
+    /// `http://…`
+    ///
+    /// # Panics
+    /// When the system cannot tell.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.0.local_addr().unwrap())
+    }
+}

@@ -1,6 +1,6 @@
 //! What the agent sees of the upstream's answer, and of the edge's own pages.
 
-use edgeward_testkit::{Agent, Reply, TestEdge, Upstream};
+use edgeward_testkit::{Agent, Piece, Reply, TestEdge, Upstream};
 use serde_json::Value;
 
 async fn stage() -> (Upstream, TestEdge, Agent) {
@@ -105,23 +105,23 @@ async fn statuses_and_bodies_pass_as_they_are() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_does_not_look_whole() {
     let (upstream, edge, agent) = stage().await;
-    upstream.plan(|_| Reply::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345".to_vec()));
-    let (head, mut conn) = agent.signed("GET", "/v1/x").open(&edge).await;
-    assert_eq!(head.status, 200);
-    let mut last = conn.piece().await;
-    while let edgeward_testkit::Piece::Data(_) = last {
-        last = conn.piece().await;
+    for begun in [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345".as_slice(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n",
+    ] {
+        upstream.plan(|_| Reply::Raw(begun.to_vec()));
+        let mut conn = edge.connect().await;
+        conn.send(&agent.signed("GET", "/v1/x").build()).await;
+        // What came of it may be lost with the connection.
+        if conn.try_head().await.is_none() {
+            continue;
+        }
+        let mut last = conn.piece().await;
+        while let Piece::Data(_) = last {
+            last = conn.piece().await;
+        }
+        assert_eq!(last, Piece::Broken);
     }
-    assert_eq!(last, edgeward_testkit::Piece::Broken);
-    upstream.plan(|_| {
-        Reply::Raw(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n".to_vec())
-    });
-    let (_, mut conn) = agent.signed("GET", "/v1/x").open(&edge).await;
-    let mut last = conn.piece().await;
-    while let edgeward_testkit::Piece::Data(_) = last {
-        last = conn.piece().await;
-    }
-    assert_eq!(last, edgeward_testkit::Piece::Broken);
 }
 
 #[tokio::test]

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use edgeward_testkit::{Agent, Reply, TestEdge, Upstream, soon};
+use edgeward_testkit::{Agent, Nobody, Reply, TestEdge, Upstream, soon};
 use tokio::sync::oneshot;
 
 use crate::problem::assert_refusal;
-use crate::rejections::nobody;
 
 #[tokio::test]
 async fn a_safe_method_goes_to_the_next_upstream_and_no_other_does() {
     let upstream = Upstream::start().await;
-    let (dead, live) = (nobody().await, upstream.url());
+    let (nobody, live) = (Nobody::here(), upstream.url());
+    let dead = nobody.url();
     for method in ["GET", "HEAD", "OPTIONS"] {
         // The dead one stands first and is tried first.
         let edge = TestEdge::builder().route_with("/v1/", &[&dead, &live], "").start().await;
@@ -30,7 +30,8 @@ async fn a_safe_method_goes_to_the_next_upstream_and_no_other_does() {
         assert_refusal(&answer, "upstream_failed");
         assert_eq!(upstream.count(), 0, "{method}");
     }
-    let edge = TestEdge::builder().route_with("/v1/", &[&dead, &nobody().await], "").start().await;
+    let other = Nobody::here();
+    let edge = TestEdge::builder().route_with("/v1/", &[&dead, &other.url()], "").start().await;
     let agent = Agent::enroll(&edge).await;
     assert_refusal(&agent.signed("GET", "/v1/x").send(&edge).await, "upstream_failed");
 }

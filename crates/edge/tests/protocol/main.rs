@@ -8,6 +8,7 @@
 )]
 
 mod agent_side;
+mod between;
 mod concurrency;
 mod enrol;
 mod events;

@@ -4,7 +4,7 @@ use std::future::Future;
 
 use edgeward_core::time::WallMs;
 use edgeward_store::clock::ManualClock;
-use edgeward_testkit::{Agent, Answer, Conn, Enrolment, Reply, TestEdge, Upstream, owner};
+use edgeward_testkit::{Agent, Answer, Conn, Enrolment, Nobody, Reply, TestEdge, Upstream, owner};
 use edgeward_wire::{AgentId, Code, SessionId};
 use serde_json::json;
 
@@ -15,19 +15,22 @@ struct Stage {
     edge: TestEdge,
     agent: Agent,
     upstream: Upstream,
+    _dead: Nobody,
 }
 
 impl Stage {
     async fn set() -> Self {
-        let upstream = Upstream::start().await;
+        let (upstream, dead) = (Upstream::start().await, Nobody::here());
         let url = upstream.url();
         let route = |edge: edgeward_testkit::Builder, prefix: &str, lines: &str| {
             edge.route_with(prefix, &[&url], lines)
         };
         let mut plan = TestEdge::builder()
+            // It stands still: a slow machine must not fill a rate up again.
+            .clock(&ManualClock::at(WallMs(1_764_000_000_000)))
             .set("AGENT_SECRET_CACHE_MS", 0)
             .set("AGENT_MAX_STREAMS", 1)
-            .route_with("/dead/", &[&nobody().await], "");
+            .route_with("/dead/", &[&dead.url()], "");
         for (prefix, lines) in [
             ("/v1/", ""),
             ("/nonce/", "require_nonce = true"),
@@ -49,7 +52,7 @@ impl Stage {
         });
         let edge = plan.start().await;
         let agent = Agent::enroll(&edge).await;
-        Self { edge, agent, upstream }
+        Self { edge, agent, upstream, _dead: dead }
     }
 
     async fn refused(&self, code: Code, reason: &str, answer: impl Future<Output = Answer>) {
@@ -68,12 +71,6 @@ impl Stage {
     async fn sql(&self, sql: &str) {
         assert_eq!(self.edge.store().execute_for_tests(sql).await.unwrap(), 1, "{sql}");
     }
-}
-
-/// An address that refuses connections.
-pub(crate) async fn nobody() -> String {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
 }
 
 fn count(edge: &TestEdge, reason: &str) -> u64 {
@@ -329,9 +326,12 @@ async fn malformed(stage: &Stage) {
     parts.body = Vec::new();
     parts.add("Content-Length", "10");
     let head = String::from_utf8(parts.bytes()).unwrap().replace("Content-Length: 0\r\n", "");
-    let mut conn = edge.connect().await;
-    conn.send(head.as_bytes()).await;
-    stage.refused(code, "body_too_slow", conn.answer()).await;
+    let slow = async {
+        let mut conn = edge.connect().await;
+        conn.send(head.as_bytes()).await;
+        conn.answer().await
+    };
+    stage.refused(code, "body_too_slow", slow).await;
 }
 
 async fn signature_invalid(stage: &Stage) {
@@ -437,13 +437,19 @@ async fn body_too_large(stage: &Stage) {
     let mut parts = request(0).parts();
     parts.method = "PUT".to_owned();
     parts.add("Content-Length", "1000000000000");
-    let mut conn = edge.connect().await;
-    conn.send(&parts.bytes()).await;
-    stage.refused(code, "body_too_large", conn.answer()).await;
+    let announced = async {
+        let mut conn = edge.connect().await;
+        conn.send(&parts.bytes()).await;
+        conn.answer().await
+    };
+    stage.refused(code, "body_too_large", announced).await;
     let control = agent.call("/agent/session/start", &json!({"x": "y".repeat(70_000)}));
-    let mut conn = edge.connect().await;
-    conn.try_send(&control.build()).await;
-    stage.refused(code, "body_too_large", conn.answer()).await;
+    let large = async {
+        let mut conn = edge.connect().await;
+        conn.try_send(&control.build()).await;
+        conn.answer().await
+    };
+    stage.refused(code, "body_too_large", large).await;
 }
 
 async fn backing_off() {
