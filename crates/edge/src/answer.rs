@@ -11,14 +11,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use crate::body::AnswerBody;
+use crate::value::value;
 
 /// An answer.
 pub(crate) type Answer = Response<AnswerBody>;
-
-/// A value made of text that is known to be a header value; the text is not copied.
-pub(crate) fn value(text: String) -> HeaderValue {
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
-}
 
 fn whole(status: StatusCode, content_type: &'static str, body: Bytes) -> Answer {
     let mut answer = Response::new(AnswerBody::whole(body));

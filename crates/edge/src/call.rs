@@ -19,11 +19,12 @@ use http::HeaderValue;
 use http::request::Parts;
 use hyper::body::Incoming;
 
-use crate::answer::{Answer, value};
+use crate::answer::Answer;
 use crate::body;
 use crate::clock::SystemClock;
 use crate::edge::{Edge, Failure, Journey, Refused};
 use crate::streams::StreamLease;
+use crate::value::value;
 use crate::violations::Concerned;
 
 /// Since when the body-only signature is deprecated (RFC 9745, a structured date).

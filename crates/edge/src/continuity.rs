@@ -56,11 +56,21 @@ pub struct MemoryPlan {
     pub nonce_capacity: usize,
     /// Random and secret; an attacker who cannot guess it cannot make nonces collide.
     pub nonce_key: [u8; 16],
+    /// `AGENT_HMAC_WINDOW_MS`.
+    pub window_ms: u64,
     /// `AGENT_HMAC_AHEAD_MS`.
     pub ahead_ms: u64,
-    /// By so much the wall clock may be set back without a nonce being forgotten while its timestamp
-    /// can be accepted: what nonces live longer than window and ahead.
-    pub tolerated_back_ms: u64,
+    /// `AGENT_NONCE_TTL_MS`.
+    pub nonce_ttl_ms: u64,
+}
+
+impl MemoryPlan {
+    /// What nonces that live for `ttl_ms` live longer than their timestamps can be accepted, less a
+    /// second: by so much the wall clock may be set back without one being forgotten too early.
+    /// `None` when they do not live long enough.
+    fn spare_ms(&self, ttl_ms: u64) -> Option<u64> {
+        ttl_ms.checked_sub(self.window_ms)?.checked_sub(self.ahead_ms)?.checked_sub(1_000)
+    }
 }
 
 impl Continuity {
@@ -79,7 +89,7 @@ impl Continuity {
         let memory = match durable.begin_run().await? {
             LastRun::None => fresh(),
             LastRun::Unclean { mark } => {
-                let floor = floor_after(mark, plan.ahead_ms);
+                let floor = mark.plus(LEASE_MS).plus(SKEW_MS);
                 tracing::warn!(
                     floor_ms = floor.0,
                     wait_ms = floor.since(clock.now().wall),
@@ -90,7 +100,7 @@ impl Continuity {
             LastRun::Clean { snapshot } => {
                 Self::resume(&snapshot, sealer, &clock, plan).unwrap_or_else(|error| {
                     // It is lost, so that this start is like one after a crash right now.
-                    let floor = floor_after(clock.now().wall, plan.ahead_ms);
+                    let floor = floor_at(clock.now().wall, plan.ahead_ms);
                     tracing::error!(%error, floor_ms = floor.0, "the last run's memory could not be read");
                     behind(fresh(), floor)
                 })
@@ -118,8 +128,22 @@ impl Continuity {
         let bytes = sealer
             .open(Purpose::Snapshot, b"run", 1, snapshot)
             .map_err(|error| error.to_string())?;
-        MemoryStore::restore(&bytes, Arc::clone(clock), plan.nonce_capacity, plan.ahead_ms)
-            .map_err(|error| error.to_string())
+        let (kept, bytes) = Kept::read(&bytes).ok_or("it is cut short")?;
+        let ahead_ms = plan.ahead_ms.max(kept.ahead_ms);
+        let memory =
+            MemoryStore::restore(bytes, Arc::clone(clock), plan.nonce_capacity, ahead_ms)
+                .map_err(|error| error.to_string())?;
+        if plan.spare_ms(kept.nonce_ttl_ms).is_some() {
+            return Ok(memory);
+        }
+        // A wider window would take what was forgotten already, rightly by the window before.
+        let floor = floor_at(clock.now().wall, ahead_ms);
+        tracing::warn!(
+            floor_ms = floor.0,
+            "the window is wider than the last run remembered nonces for: no request stamped up to \
+             the floor is accepted"
+        );
+        Ok(behind(memory, floor))
     }
 
     /// The memory of this run.
@@ -137,10 +161,10 @@ impl Continuity {
         let highest = self.highest.fetch_max(offset, Ordering::SeqCst).max(offset);
         let latest = WallMs(self.latest.fetch_max(now.wall.0, Ordering::SeqCst));
         let back_ms = u64::try_from(highest.saturating_sub(offset)).unwrap_or(0);
-        if back_ms <= self.plan.tolerated_back_ms {
+        if back_ms <= self.plan.spare_ms(self.plan.nonce_ttl_ms).unwrap_or(0) {
             return;
         }
-        let floor = latest.plus(self.plan.ahead_ms).plus(SKEW_MS);
+        let floor = floor_at(latest, self.plan.ahead_ms);
         self.memory.set_replay_floor(floor);
         self.highest.store(offset, Ordering::SeqCst);
         tracing::error!(
@@ -203,9 +227,37 @@ impl Continuity {
     }
 }
 
-/// The floor after memory was lost at some moment up to a second after `mark`.
-fn floor_after(mark: WallMs, ahead_ms: u64) -> WallMs {
-    mark.plus(LEASE_MS).plus(ahead_ms).plus(SKEW_MS)
+/// The floor over all that can have been granted up to `last` on the wall clock.
+fn floor_at(last: WallMs, ahead_ms: u64) -> WallMs {
+    last.plus(ahead_ms).plus(SKEW_MS)
+}
+
+/// What a run leaves beside its memory: by which settings it judged, for the next may have others.
+struct Kept {
+    ahead_ms: u64,
+    nonce_ttl_ms: u64,
+}
+
+impl Kept {
+    /// Two numbers, little-endian, before the snapshot.
+    const LEN: usize = 16;
+
+    fn before(&self, snapshot: &[u8]) -> Zeroizing<Vec<u8>> {
+        // At its full length from the start, so that no copy is left behind by growth.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(Self::LEN + snapshot.len()));
+        bytes.extend_from_slice(&self.ahead_ms.to_le_bytes());
+        bytes.extend_from_slice(&self.nonce_ttl_ms.to_le_bytes());
+        bytes.extend_from_slice(snapshot);
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let (&ahead, rest) = bytes.split_first_chunk()?;
+        let (&ttl, snapshot) = rest.split_first_chunk()?;
+        let kept =
+            Self { ahead_ms: u64::from_le_bytes(ahead), nonce_ttl_ms: u64::from_le_bytes(ttl) };
+        Some((kept, snapshot))
+    }
 }
 
 fn behind(memory: MemoryStore, floor: WallMs) -> MemoryStore {

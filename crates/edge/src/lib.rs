@@ -29,6 +29,7 @@ pub mod setup;
 pub mod streams;
 pub mod tls;
 mod trace;
+mod value;
 mod violations;
 
 pub use body::AnswerBody;

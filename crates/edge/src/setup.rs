@@ -99,8 +99,9 @@ impl Running {
         let plan = MemoryPlan {
             nonce_capacity: NONCES,
             nonce_key: entropy.bytes()?,
+            window_ms: config.agent.hmac_window_ms,
             ahead_ms: config.agent.hmac_ahead_ms,
-            tolerated_back_ms: tolerated_back_ms(&config.agent),
+            nonce_ttl_ms: config.agent.nonce_ttl_ms,
         };
         let continuity =
             Continuity::begin(Arc::clone(&durable), &sealer, Arc::clone(&clock), plan).await?;
@@ -198,15 +199,6 @@ impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.edge.fmt(f)
     }
-}
-
-/// What nonces live longer than window and ahead, less the second that settings keep between them.
-fn tolerated_back_ms(agent: &config::Agent) -> u64 {
-    agent
-        .nonce_ttl_ms
-        .saturating_sub(agent.hmac_window_ms)
-        .saturating_sub(agent.hmac_ahead_ms)
-        .saturating_sub(1_000)
 }
 
 fn policy(config: &Config, dummy_key: MacKey) -> Result<Policy, EdgeError> {

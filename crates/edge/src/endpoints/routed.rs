@@ -7,12 +7,13 @@ use edgeward_core::record::Fact;
 use edgeward_wire::{AgentId, SessionIdHash, header};
 use http::Response;
 
-use crate::answer::{Answer, value};
+use crate::answer::Answer;
 use crate::body::AnswerBody;
 use crate::call::Admitted;
 use crate::edge::{Edge, Failure, Journey, Refused};
 use crate::forward::{Answered, Hop, RelayPlan};
 use crate::streams::StreamLease;
+use crate::value::value;
 use crate::violations::Concerned;
 
 impl Edge {

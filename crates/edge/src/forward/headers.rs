@@ -7,7 +7,7 @@ use edgeward_wire::header;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
 
 use super::RouteTarget;
-use crate::answer::value;
+use crate::value::value;
 
 /// How the agent reached the edge, as a trusted proxy or the socket tells.
 #[derive(Debug, Clone, Copy)]

@@ -109,12 +109,12 @@ impl Forwarder {
         let Admission { mut parts, body, caller, client, .. } = admission;
         let came = std::mem::take(&mut parts.headers);
         let mut headers = headers::for_upstream(came, target, &caller, client, hop);
-        headers.insert(edgeward_wire::header::TRACEPARENT, crate::answer::value(traceparent));
+        headers.insert(edgeward_wire::header::TRACEPARENT, crate::value::value(traceparent));
         if let Some(token) = token {
             let token = token.map_err(|()| UpstreamFault::Connect)?;
             headers.insert(
                 http::header::AUTHORIZATION,
-                crate::answer::value(format!("Bearer {token}")),
+                crate::value::value(format!("Bearer {token}")),
             );
         }
         let tries = if parts.method.is_safe() { target.upstreams.len() } else { 1 };
