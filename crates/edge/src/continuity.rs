@@ -1,8 +1,9 @@
 //! What the process holds in memory, across a stop or a crash.
 //!
-//! While requests are admitted, a mark of the wall clock is on disk that is never older than a
-//! second; the memory of nonces grants nothing beyond it. So after a crash the mark tells up to when
-//! requests may have been admitted whose nonces are lost, and the replay floor is drawn there.
+//! While requests are admitted, a mark is on disk: the wall clock, never older than a second, and how
+//! far stamps may be ahead of it; the memory of nonces grants nothing beyond. So after a crash the mark
+//! tells up to which stamp requests may have been admitted whose nonces are lost, and the replay floor
+//! is drawn there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -14,6 +15,7 @@ use edgeward_store::durable::{Durable, LastRun, Sealed};
 use edgeward_store::memory::MemoryStore;
 use edgeward_store::{Clock, StoreError};
 use tokio::sync::{Mutex, Notify};
+use zeroize::Zeroizing;
 
 /// A mark permits claims for so long after the moment that it names, in milliseconds.
 const LEASE_MS: u64 = 1_000;
@@ -27,7 +29,7 @@ pub struct Continuity {
     durable: Arc<dyn Durable>,
     memory: Arc<MemoryStore>,
     clock: Arc<dyn Clock>,
-    /// The last mark that was written; none once the run has ended, after which none may follow:
+    /// When the last mark was written; none once the run has ended, after which none may follow:
     /// a mark says that the run goes on, and would void what it left.
     renewing: Mutex<Option<WallMs>>,
     wanted: Notify,
@@ -100,7 +102,7 @@ impl Continuity {
             LastRun::Clean { snapshot } => {
                 Self::resume(&snapshot, sealer, &clock, plan).unwrap_or_else(|error| {
                     // It is lost, so that this start is like one after a crash right now.
-                    let floor = floor_at(clock.now().wall, plan.ahead_ms);
+                    let floor = floor_at(clock.now().wall.plus(LEASE_MS), plan.ahead_ms);
                     tracing::error!(%error, floor_ms = floor.0, "the last run's memory could not be read");
                     behind(fresh(), floor)
                 })
@@ -130,9 +132,8 @@ impl Continuity {
             .map_err(|error| error.to_string())?;
         let (kept, bytes) = Kept::read(&bytes).ok_or("it is cut short")?;
         let ahead_ms = plan.ahead_ms.max(kept.ahead_ms);
-        let memory =
-            MemoryStore::restore(bytes, Arc::clone(clock), plan.nonce_capacity, ahead_ms)
-                .map_err(|error| error.to_string())?;
+        let memory = MemoryStore::restore(bytes, Arc::clone(clock), plan.nonce_capacity, ahead_ms)
+            .map_err(|error| error.to_string())?;
         if plan.spare_ms(kept.nonce_ttl_ms).is_some() {
             return Ok(memory);
         }
@@ -204,7 +205,8 @@ impl Continuity {
         if now >= last && now.since(last) < LEASE_MS / 2 {
             return Ok(());
         }
-        self.durable.write_mark(now).await?;
+        // With what it lets stamps be ahead: the next run may have another allowance.
+        self.durable.write_mark(now.plus(self.plan.ahead_ms)).await?;
         *written = Some(now);
         self.memory.allow_claims_until(now.plus(LEASE_MS));
         self.wanted.notify_one();
@@ -219,9 +221,10 @@ impl Continuity {
         let mut written = self.renewing.lock().await;
         *written = None;
         self.memory.seal_for_stop();
-        let snapshot = self.memory.snapshot();
+        let MemoryPlan { ahead_ms, nonce_ttl_ms, .. } = self.plan;
+        let left = Kept { ahead_ms, nonce_ttl_ms }.before(&self.memory.snapshot());
         let sealed = sealer
-            .seal(Purpose::Snapshot, b"run", 1, &snapshot)
+            .seal(Purpose::Snapshot, b"run", 1, &left)
             .map_err(|error| ContinuityError::Sealing(error.to_string()))?;
         Ok(self.durable.end_run(sealed).await?)
     }

@@ -58,6 +58,8 @@ async fn a_body_may_not_outlast_its_timestamp() {
     let begun = Begun::of(&edge, agent.signed("POST", "/v1/x")).await;
     clock.advance(60_001);
     assert_refusal(&begun.finish().await, "timestamp_outside_window");
+    // By the request's own clock, before anything was claimed.
+    assert_eq!(edge.edge().meter().read().reasons, [("clock_outside", 1)]);
     assert_eq!(upstream.count(), 0);
 }
 
@@ -69,6 +71,7 @@ async fn a_body_may_not_outlast_its_session() {
     let begun = Begun::of(&edge, agent.signed("POST", "/v1/x").in_session(&session)).await;
     clock.advance(30_000);
     assert_refusal(&begun.finish().await, "session_invalid");
+    assert_eq!(edge.edge().meter().read().reasons, [("session_expired", 1)]);
 
     let session = agent.session(&edge).await;
     let begun = Begun::of(&edge, agent.signed("POST", "/v1/x").in_session(&session)).await;

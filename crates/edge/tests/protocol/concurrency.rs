@@ -175,3 +175,28 @@ async fn whoever_does_not_wait_waits_twice_as_long() {
     clock.advance(60_000);
     echo().await.expect(200);
 }
+
+#[tokio::test]
+async fn an_agents_own_rate_goes_before_the_deployments() {
+    use edgeward_core::time::WallMs;
+    let clock = edgeward_store::clock::ManualClock::at(WallMs(1_764_000_000_000));
+    let edge = TestEdge::builder().clock(&clock).set("AGENT_SECRET_CACHE_MS", 0).start().await;
+    let (slow, other) = (Agent::enroll(&edge).await, Agent::enroll(&edge).await);
+    let sql = format!(
+        "UPDATE agent_devices SET rate = '{{\"per_sec\":1,\"burst\":2}}' WHERE id = '{}'",
+        slow.id
+    );
+    assert_eq!(edge.store().execute_for_tests(sql).await.unwrap(), 1);
+    let call = async |agent: &Agent| {
+        let call = agent.call("/agent/protected/echo", &serde_json::json!({}));
+        call.send(&edge).await
+    };
+    for _ in 0..2 {
+        call(&slow).await.expect(200);
+    }
+    let refused = call(&slow).await.refused("rate_limited");
+    assert_eq!(refused.header("ratelimit-policy"), Some("\"agent\";q=2;w=2"));
+    for _ in 0..5 {
+        call(&other).await.expect(200);
+    }
+}

@@ -252,3 +252,49 @@ async fn a_crash_that_follows_a_crash_moves_no_floor() {
     clock.advance(FLOOR + 1 - 6_000);
     agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
 }
+
+#[tokio::test]
+async fn a_smaller_allowance_ahead_after_a_crash_opens_no_window() {
+    let Before { upstream, mut edge, agent, clock, captured, .. } = before().await;
+    edge.crash().await;
+    edge.restart_with(|plan| plan.set("AGENT_HMAC_AHEAD_MS", 0)).await;
+    for _ in 0..80 {
+        clock.advance(1_000);
+        for request in &captured {
+            assert_ne!(edge.send(request).await.status(), 200, "at {}", edge.now_ms() - NOW);
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_wider_window_after_a_stop_accepts_nothing_that_is_forgotten() {
+    let Before { upstream, mut edge, agent, session, clock, captured } = before().await;
+    clock.advance(110_000);
+    edge.stop().await;
+    let wider = |plan: edgeward_testkit::Builder| {
+        plan.set("AGENT_HMAC_WINDOW_MS", 300_000).set("AGENT_NONCE_TTL_MS", 400_000)
+    };
+    edge.restart_with(wider).await;
+    for _ in 0..50 {
+        for (at, request) in captured.iter().enumerate() {
+            // Without a nonce there is nothing to remember.
+            if at % 3 != 2 {
+                assert_ne!(edge.send(request).await.status(), 200, "at {}", edge.now_ms() - NOW);
+            }
+        }
+        clock.advance(5_000);
+    }
+    upstream.take();
+    agent.signed("GET", "/v1/x").in_session(&session).send(&edge).await.expect(200);
+
+    // Once it is in force a stop forgets nothing of it.
+    let request = agent.signed("GET", "/v1/x").build();
+    edge.send(&request).await.expect(200);
+    edge.stop().await;
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+    clock.advance(200_000);
+    edge.send(&request).await.refused("nonce_replayed");
+}

@@ -128,3 +128,26 @@ async fn a_chunked_body_that_is_malformed_is_refused_and_reaches_nobody() {
     let targets: Vec<_> = upstream.recorded().iter().map(|seen| seen.target()).collect();
     assert!(!targets.contains(&"/v1/smuggled".to_owned()), "{targets:?}");
 }
+
+#[tokio::test]
+async fn the_body_of_a_refused_request_is_not_the_next_request() {
+    let (upstream, edge, agent) = stage().await;
+    let inner = agent.signed("GET", "/v1/smuggled").build();
+    for refused in [
+        agent.signed("POST", "/v1/x").body(inner.clone()).timestamp_offset_ms(-70_000),
+        agent.signed("POST", "/v1/x").body(inner.clone()).wrong_signature(),
+        agent.signed("POST", "/v1//x").body(inner.clone()),
+        agent.signed("POST", "/v1/x").body(inner.clone()).bare().no_bearer(),
+    ] {
+        for bytes in [refused.parts().bytes(), refused.parts().chunked(7)] {
+            let mut conn = edge.connect().await;
+            assert!(conn.exchange(&bytes).await.code().is_some());
+            // The connection goes on behind the body, or is closed.
+            let after = agent.signed("GET", "/v1/after").build();
+            if conn.try_send(&after).await && conn.try_head().await.is_some() {
+                assert_eq!(upstream.take().pop().unwrap().target(), "/v1/after");
+            }
+        }
+    }
+    assert_eq!(upstream.count(), 0);
+}

@@ -178,6 +178,15 @@ async fn what_a_server_behind_could_misread_is_refused() {
 }
 
 #[tokio::test]
+async fn a_target_has_at_most_8_kib() {
+    let (upstream, edge, agent) = stage().await;
+    let of = |length: usize| agent.signed("GET", &format!("/v1/{}", "x".repeat(length - 4)));
+    of(8 * 1024).send(&edge).await.expect(200);
+    assert_refusal(&of(8 * 1024 + 1).send(&edge).await, "request_malformed");
+    assert_eq!(upstream.count(), 1);
+}
+
+#[tokio::test]
 async fn no_credential_is_read_from_a_url() {
     let (upstream, edge, agent) = stage().await;
     let parts = agent.signed("GET", "/v1/x").parts();

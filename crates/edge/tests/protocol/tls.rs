@@ -182,3 +182,48 @@ async fn a_certificate_is_taken_up_anew_and_a_bad_one_leaves_the_last_good_one()
     edge.tls().unwrap().refresh();
     over_h1(&edge, &second, &health).await.expect(200);
 }
+
+#[tokio::test]
+async fn where_client_certificates_are_asked_for_nobody_else_is_served() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = certificate();
+    write(folder.path(), &own);
+    let authority = {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        rcgen::CertifiedIssuer::self_signed(params, key).unwrap()
+    };
+    std::fs::write(folder.path().join("ca.pem"), authority.pem()).unwrap();
+    let plan = with_tls(TestEdge::builder(), folder.path())
+        .set("EDGE_TLS_CLIENT_CA", folder.path().join("ca.pem").display());
+    let edge = plan.start().await;
+    let key = rcgen::KeyPair::generate().unwrap();
+    let client = rcgen::CertificateParams::new(vec!["agent.test".to_owned()])
+        .unwrap()
+        .signed_by(&key, &authority)
+        .unwrap();
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(own.der.clone()).unwrap();
+    let with = rustls::ClientConfig::builder().with_root_certificates(roots.clone());
+    let der = rustls::pki_types::PrivatePkcs8KeyDer::from(key.serialize_der());
+    let with = with.with_client_auth_cert(vec![client.der().clone()], der.into()).unwrap();
+    let without =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    for (config, served) in [(with, true), (without, false)] {
+        let tcp = TcpStream::connect(edge.address()).await.unwrap();
+        let name = ServerName::try_from("edge.test").unwrap();
+        let tls = TlsConnector::from(Arc::new(config)).connect(name, tcp).await;
+        // In TLS 1.3 a client learns of its refusal after its own handshake.
+        let answered = match tls {
+            Ok(tls) => {
+                let mut conn = Conn::over(tls);
+                conn.try_send(&raw::request("GET", "/agent/healthz", &[], b"")).await;
+                conn.try_head().await.is_some()
+            }
+            Err(_) => false,
+        };
+        assert_eq!(answered, served);
+    }
+}
