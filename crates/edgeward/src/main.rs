@@ -4,6 +4,7 @@ mod agent;
 mod assemble;
 mod check;
 mod config;
+mod curl;
 mod demo;
 mod exit;
 mod operators;

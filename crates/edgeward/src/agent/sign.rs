@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::outcome::{Failure, Outcome, note, print, print_json};
 use super::request::Data;
 use super::{Common, EXIT_CODES};
+use crate::curl::{self, word};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,7 +66,7 @@ pub(super) fn run(args: &SignArgs) -> Result<Outcome, Failure> {
     if token.is_some_and(|token| token.expires_at_ms <= SystemClock.now_ms()) {
         note("warning: the JWT has expired; `edgeward agent session start` gets a new one");
     }
-    let curl = curl(&signed, args.data.as_ref());
+    let curl = curl::command(&signed, args.data.as_ref().map(body_argument).as_deref());
     if args.json {
         print_json(&as_json(&signed, &curl))?
     } else {
@@ -116,46 +117,11 @@ fn as_json(signed: &SignedRequest, curl: &str) -> Value {
     })
 }
 
-/// A command that sends just what was signed.
-fn curl(signed: &SignedRequest, data: Option<&Data>) -> String {
-    // As is, so that curl neither tidies the path nor expands brackets in it.
-    let mut command = match signed.method == Method::HEAD {
-        true => "curl -sS --path-as-is -g --head ".to_owned(),
-        false => format!("curl -sS --path-as-is -g -X {} ", quoted(signed.method.as_str())),
-    };
-    command.push_str(&quoted(&signed.url));
-    for (name, value) in &signed.headers {
-        let header = format!("{name}: {}", String::from_utf8_lossy(value.as_bytes()));
-        command.push_str(&format!(" \\\n  -H {}", quoted(&header)));
-    }
-    let body = match data {
-        None => return command,
-        Some(Data::Inline(text)) => format!("--data-raw {}", quoted(text)),
-        Some(Data::File(path)) => {
-            format!("--data-binary {}", quoted(&format!("@{}", path.display())))
-        }
-        Some(Data::Stdin) => "--data-binary @-".to_owned(),
-    };
-    if !signed.headers.contains_key(CONTENT_TYPE) {
-        // Else curl would send one that was not signed.
-        command.push_str(" \\\n  -H 'content-type:'");
-    }
-    command.push_str(&format!(" \\\n  {body}"));
-    command
-}
-
-/// One word for a POSIX shell.
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quoting_keeps_any_text_one_word() {
-        assert_eq!(quoted("a b$c`d\\"), "'a b$c`d\\'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
+/// curl's own argument for the body.
+fn body_argument(data: &Data) -> String {
+    match data {
+        Data::Inline(text) => format!("--data-raw {}", word(text)),
+        Data::File(path) => format!("--data-binary {}", word(&format!("@{}", path.display()))),
+        Data::Stdin => "--data-binary @-".to_owned(),
     }
 }

@@ -6,6 +6,7 @@ use edgeward_client::Agent;
 use http::{HeaderMap, Method};
 
 use super::upstream::{HELLO, STREAM};
+use crate::curl::{self, word};
 
 /// Where to go from the demo.
 pub(super) const NEXT: &str = "  README.md                               Edgeward in five minutes
@@ -14,14 +15,9 @@ pub(super) const NEXT: &str = "  README.md                               Edgewar
   edgeward serve --config edgeward.toml   your own edge, before your own upstream";
 
 /// A call that is signed now: good once, within the edge's window.
-pub(super) fn curl(agent: &Agent) -> anyhow::Result<String> {
+pub(super) fn curl(agent: &Agent) -> edgeward_client::Result<String> {
     let signed = agent.sign(&Method::GET, HELLO, &HeaderMap::new(), b"")?;
-    // As is, so that curl tidies nothing that is signed.
-    let mut command = format!("curl -sS --path-as-is -g {}", word(&signed.url));
-    for (name, value) in &signed.headers {
-        command.push_str(&format!(" \\\n  -H {}", word(&format!("{name}: {}", value.to_str()?))));
-    }
-    Ok(command)
+    Ok(curl::command(&signed, None))
 }
 
 /// What else can be done with the agent that stands there.
@@ -42,26 +38,9 @@ pub(super) fn more(credentials: &Path) -> String {
     .to_owned()
 }
 
-/// One word for a POSIX shell, quoted where it must be.
-fn word(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=:@%".contains(&byte);
-    if !text.is_empty() && text.bytes().all(plain) {
-        return text.to_owned();
-    }
-    format!("'{}'", text.replace('\'', r"'\''"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_word_stays_one_word() {
-        assert_eq!(word("/tmp/agent.json"), "/tmp/agent.json");
-        assert_eq!(word("/my folder/it's"), r"'/my folder/it'\''s'");
-        assert_eq!(word(""), "''");
-        assert_eq!(word("$HOME"), "'$HOME'");
-    }
 
     #[test]
     fn further_commands_name_the_credentials() {
