@@ -411,3 +411,11 @@ impl std::fmt::Debug for TestEdge {
         write!(f, "TestEdge({})", self.folder.path().display())
     }
 }
+
+/// Opens the database of an edge that is not running.
+///
+/// # Panics
+/// When it is, or there is none.
+pub async fn open_store(path: &Path) -> SqliteStore {
+    SqliteStore::open(path, "test-node").await.unwrap()
+}

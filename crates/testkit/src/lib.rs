@@ -23,7 +23,7 @@ pub mod raw;
 pub mod upstream;
 
 pub use agent::{Agent, Device, Enrolment, Session, Signed};
-pub use edge::{Builder, TestEdge};
+pub use edge::{Builder, TestEdge, open_store};
 pub use raw::{Answer, Conn, Piece};
 pub use upstream::{Nobody, Reply, Upstream};
 

@@ -10,7 +10,7 @@ const AT_ONCE: usize = 64;
 
 /// Rounds of a race: many when everything is to be proven, fewer in between.
 fn rounds() -> usize {
-    let rounds = if std::env::var_os("EDGEWARD_FULL").is_some() { 1_000 } else { 200 };
+    let rounds = if std::env::var_os("EDGEWARD_FULL").is_some() { 5_000 } else { 1_000 };
     println!("{rounds} rounds of {AT_ONCE}");
     rounds
 }

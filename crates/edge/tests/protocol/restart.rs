@@ -298,3 +298,51 @@ async fn a_wider_window_after_a_stop_accepts_nothing_that_is_forgotten() {
     clock.advance(200_000);
     edge.send(&request).await.refused("nonce_replayed");
 }
+
+#[tokio::test]
+async fn a_stop_behind_the_floor_does_not_lift_it() {
+    let Before { upstream, mut edge, clock, captured, .. } = before().await;
+    edge.crash().await;
+    edge.restart().await;
+    edge.stop().await;
+    clock.advance(1_000);
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+    for request in &captured {
+        assert_refusal(&edge.send(request).await, "starting");
+    }
+    clock.advance(FLOOR);
+    assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+    // Also once the floor is behind the clock, and after one more stop.
+    for _ in 0..2 {
+        for request in &captured {
+            assert_ne!(edge.send(request).await.status(), 200);
+        }
+        edge.stop().await;
+        edge.restart().await;
+    }
+    assert_eq!(upstream.count(), 0);
+}
+
+#[tokio::test]
+async fn what_a_stop_left_and_nobody_can_read_is_a_crash() {
+    let Before { upstream, mut edge, agent, clock, captured, .. } = before().await;
+    edge.stop().await;
+    let path = edge.folder().join("edgeward.db");
+    let store = edgeward_testkit::open_store(&path).await;
+    let sql = "UPDATE run_state SET snapshot = CAST(x'0102030405' || snapshot AS BLOB) WHERE snapshot NOTNULL";
+    assert_eq!(store.execute_for_tests(sql).await.unwrap(), 1);
+    store.close().await;
+    drop(store);
+    edge.restart().await;
+    assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+    for request in &captured {
+        assert_refusal(&edge.send(request).await, "starting");
+    }
+    clock.advance(FLOOR + 1);
+    for request in &captured {
+        assert_ne!(edge.send(request).await.status(), 200);
+    }
+    assert_eq!(upstream.count(), 0);
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+}
