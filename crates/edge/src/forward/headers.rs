@@ -4,7 +4,9 @@ use std::net::IpAddr;
 
 use edgeward_core::flow::Caller;
 use edgeward_wire::header;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+};
 
 use super::RouteTarget;
 use crate::value::value;
@@ -151,6 +153,10 @@ fn forwarded(out: &mut HeaderMap, client: IpAddr, hop: &Hop) {
 /// Removes from an upstream's answer what is the edge's own to say, and what ends at this hop.
 /// The length stays: it is the body's.
 pub(crate) fn clean_answer(headers: &mut HeaderMap) {
+    // Chunks say where the body ends, whatever a length beside them says (RFC 9112, section 6.3).
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
     let listed = connection_names(headers);
     let own = |name: &HeaderName| {
         let text = name.as_str();

@@ -184,3 +184,40 @@ async fn an_upstream_cannot_speak_for_the_edge_in_trailers_either() {
     let answer = crate::tls::over_h1(&edge, &own, &request().build()).await.expect(200);
     assert_eq!(answer.text(), "ok");
 }
+
+#[tokio::test]
+async fn an_answer_that_is_delimited_twice_comes_out_delimited_once() {
+    let (upstream, edge, agent) = stage().await;
+    for framing in [
+        "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+        "Content-Length: 30\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
+        "Content-Length: 3\r\nContent-Length: 30\r\n",
+        "Content-Type: text/event-stream\r\nContent-Length: 30\r\nTransfer-Encoding: chunked\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{framing}\r\na\r\n0123456789\r\n0\r\n\r\n");
+        upstream.plan(move |_| Reply::Raw(answer.clone().into_bytes()));
+        let mut conn = edge.connect().await;
+        conn.send(&agent.signed("GET", "/v1/x").build()).await;
+        let Some(head) = conn.try_head().await else {
+            continue;
+        };
+        if head.status != 200 {
+            assert_eq!(head.header("x-edgeward-code"), Some("upstream_failed"), "{framing}");
+            continue;
+        }
+        let mut body = Vec::new();
+        let last = loop {
+            match conn.piece().await {
+                Piece::Data(bytes) => body.extend(bytes),
+                last @ (Piece::End | Piece::Broken) => break last,
+            }
+        };
+        assert_eq!((body.as_slice(), last), (b"0123456789".as_slice(), Piece::End), "{framing}");
+        // Nothing is left over that could pass for the next answer.
+        assert!(conn.buffered().is_empty(), "{framing}");
+        let next = conn.exchange(&agent.signed("GET", "/agent/healthz").build()).await;
+        assert_eq!(next.status(), 200, "{framing}");
+    }
+}
