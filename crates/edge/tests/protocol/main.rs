@@ -19,6 +19,7 @@ mod modes;
 mod problem;
 mod rejections;
 mod restart;
+mod secrets;
 mod session;
 mod smuggling;
 mod targets;
