@@ -77,7 +77,7 @@ impl Edge {
         let now = self.clock.now();
         let facts = self.facts(needs, now).await;
         caller.holds(&facts, now).map_err(&refused)?;
-        // The session may have been extended while the upstream was thinking.
+        // An extension between the look at the session and the registration has missed the stream.
         if let Fact::Answered(Some(session)) = &facts.session {
             self.streams.extend(&session.id, session.expires_at);
         }

@@ -93,7 +93,7 @@ async fn a_reader_that_stands_still_for_too_long_is_closed() {
     let since = Instant::now();
     conn.send(&agent.signed("GET", "/v1/").build()).await;
     let stream = upstream.next_stream().await;
-    push(&stream, usize::MAX).await;
+    soon("the stream's end", push(&stream, usize::MAX)).await;
     gone("standing still, HTTP/1.1", since, &stream).await;
     assert!(since.elapsed() >= STALL);
     no_streams(&edge).await;
@@ -103,7 +103,7 @@ async fn a_reader_that_stands_still_for_too_long_is_closed() {
     let since = Instant::now();
     conn.send(&agent.signed("GET", "/v1/").build()).await;
     let stream = upstream.next_stream().await;
-    push(&stream, usize::MAX).await;
+    soon("the stream's end", push(&stream, usize::MAX)).await;
     gone("standing still, TLS", since, &stream).await;
     assert!(since.elapsed() >= STALL);
     no_streams(&edge).await;
@@ -116,7 +116,7 @@ async fn a_reader_over_http2_that_stands_still_for_too_long_is_closed() {
     let since = Instant::now();
     let _body = client.send(&agent.signed("GET", "/v1/")).await.into_body();
     let stream = upstream.next_stream().await;
-    push(&stream, usize::MAX).await;
+    soon("the stream's end", push(&stream, usize::MAX)).await;
     gone("standing still, HTTP/2", since, &stream).await;
     assert!(since.elapsed() >= STALL);
     no_streams(&edge).await;
@@ -138,7 +138,8 @@ async fn an_answer_over_http2_that_nobody_takes_closes_the_connection() {
 
 #[tokio::test]
 async fn a_reader_that_is_slow_and_steady_is_not_closed() {
-    let (upstream, edge, agent) = scene(|builder| builder.limits(impatient())).await;
+    let patience = Limits { write_stall_ms: 1_500, ..Limits::default() };
+    let (upstream, edge, agent) = scene(|builder| builder.limits(patience)).await;
     let mut io = tokio::net::TcpStream::connect(edge.address()).await.unwrap();
     io.write_all(&agent.signed("GET", "/v1/").build()).await.unwrap();
     let stream = upstream.next_stream().await;
@@ -146,10 +147,11 @@ async fn a_reader_that_is_slow_and_steady_is_not_closed() {
         push(&stream, usize::MAX).await;
         stream
     });
-    // 64 KiB in 100 ms, for six times as long as it might stand still.
-    let mut beat = tokio::time::interval(Duration::from_millis(100));
-    let mut piece = vec![0; 64 * 1024];
-    for _ in 0..30 {
+    // 16 KiB in 50 ms, for four times as long as it might stand still. A kernel that takes megabytes
+    // at once takes nothing more for all that time.
+    let mut beat = tokio::time::interval(Duration::from_millis(50));
+    let mut piece = vec![0; 16 * 1024];
+    for _ in 0..120 {
         beat.tick().await;
         io.read_exact(&mut piece).await.expect("the stream goes on");
     }
