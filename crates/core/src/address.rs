@@ -1,6 +1,6 @@
 //! Address lists, and the client's address behind trusted proxies.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixSet;
@@ -51,11 +51,17 @@ impl std::fmt::Debug for AddressList {
     }
 }
 
+/// What stands for a client whose proxy names it in a form that cannot be read: no list of networks
+/// that somebody wrote for their own machines contains it.
+const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+
 /// The client's address: the socket's peer, or, when that is a trusted proxy, the right-most
 /// address of `X-Forwarded-For` that is not one itself.
 ///
-/// `forwarded_for` holds the values of all `X-Forwarded-For` lines in their order. An entry that is
-/// no address ends the walk: what stands left of it was written by nobody we trust.
+/// `forwarded_for` holds the values of all `X-Forwarded-For` lines in their order. An entry is an
+/// address, with a port or without (as in RFC 7239, section 6). One that is no address ends the
+/// walk: what stands left of it was written by nobody we trust, and the client is unknown,
+/// `0.0.0.0`. It never counts as the proxy.
 pub fn client_address<'a>(
     peer: IpAddr,
     forwarded_for: impl DoubleEndedIterator<Item = &'a str>,
@@ -67,15 +73,29 @@ pub fn client_address<'a>(
     }
     let mut client = peer;
     for entry in forwarded_for.rev().flat_map(|line| line.rsplit(',')) {
-        let Ok(address) = entry.trim().parse::<IpAddr>() else {
-            break;
+        let Some(address) = node_address(entry.trim()) else {
+            return UNKNOWN;
         };
-        client = address.to_canonical();
+        client = address;
         if !trusted.contains(client) {
             break;
         }
     }
     client
+}
+
+/// `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1`, `[2001:db8::1]` or `[2001:db8::1]:80`.
+fn node_address(text: &str) -> Option<IpAddr> {
+    let bracketed = || {
+        let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+        inner.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    };
+    let address = text
+        .parse::<IpAddr>()
+        .or_else(|_| text.parse::<SocketAddr>().map(|socket| socket.ip()))
+        .ok()
+        .or_else(bracketed)?;
+    Some(address.to_canonical())
 }
 
 #[cfg(test)]
@@ -120,7 +140,43 @@ mod tests {
         assert_eq!(of("10.0.0.1", &["1.1.1.1"]), "1.1.1.1");
         assert_eq!(of("10.0.0.1", &["6.6.6.6, 1.1.1.1, 10.0.0.2"]), "1.1.1.1");
         assert_eq!(of("10.0.0.1", &["6.6.6.6", "1.1.1.1"]), "1.1.1.1");
-        assert_eq!(of("10.0.0.1", &["6.6.6.6, nonsense, 10.0.0.2"]), "10.0.0.2");
         assert_eq!(of("10.0.0.1", &[]), "10.0.0.1");
+    }
+
+    #[test]
+    fn a_port_beside_a_forwarded_address_is_passed_over() {
+        let trusted = list(&["10.0.0.0/8"]);
+        for (entry, client) in [
+            ("1.2.3.4:567", "1.2.3.4"),
+            ("[2001:db8::1]:80", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[::ffff:1.2.3.4]:80", "1.2.3.4"),
+            ("6.6.6.6, 1.2.3.4:567, 10.0.0.2:81", "1.2.3.4"),
+        ] {
+            let read = client_address(ip("10.0.0.1"), std::iter::once(entry), &trusted);
+            assert_eq!(read, ip(client), "{entry}");
+        }
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_read_is_unknown_and_never_the_proxy() {
+        let trusted = list(&["10.0.0.0/8"]);
+        for entry in [
+            "nonsense",
+            "unknown",
+            "",
+            "10.0.0.7, ",
+            "6.6.6.6, nonsense, 10.0.0.2",
+            "1.2.3.4:",
+            "1.2.3.4:99999",
+            "[1.2.3.4]",
+            "[10.0.0.3",
+            "2001:db8::1]:80",
+            "_hidden",
+        ] {
+            let read = client_address(ip("10.0.0.1"), std::iter::once(entry), &trusted);
+            assert_eq!(read, UNKNOWN, "{entry}");
+            assert!(!trusted.contains(read));
+        }
     }
 }
