@@ -8,15 +8,23 @@ use std::path::{Path, PathBuf};
 
 use edgeward_store::StoreError;
 
+/// The folder made where it is missing, an empty file where there is none, and the one path by which
+/// the file is known: behind links, so that a second name does not open it a second time.
+pub(crate) fn settle(database: &Path) -> Result<PathBuf, StoreError> {
+    let fault = |error: io::Error| unusable(database, &error);
+    create_folder(database).map_err(fault)?;
+    create_private(database)?;
+    database.canonicalize().map_err(fault)
+}
+
 /// The lock on `<file>.lock`. The system releases it when the process ends, however it ends.
 pub(crate) struct Lock(#[expect(dead_code, reason = "held, not used")] File);
 
 impl Lock {
-    /// Takes the lock, making the folder where it is missing.
+    /// Takes the lock of the database at this path, which [`settle`] answered.
     pub(crate) fn take(database: &Path) -> Result<Self, StoreError> {
         let path = lock_path(database);
         let fault = |error: io::Error| unusable(&path, &error);
-        create_folder(database).map_err(fault)?;
         let file = private().open(&path).map_err(fault)?;
         match file.try_lock() {
             Ok(()) => Ok(Self(file)),
@@ -33,7 +41,7 @@ impl Lock {
 
 /// Makes an empty file for the database where there is none, and lets nobody else read it. SQLite
 /// gives its other files the same mode.
-pub(crate) fn create_private(path: &Path) -> Result<(), StoreError> {
+fn create_private(path: &Path) -> Result<(), StoreError> {
     let fault = |error: io::Error| unusable(path, &error);
     let file = private().open(path).map_err(fault)?;
     if !file.metadata().map_err(fault)?.is_file() {

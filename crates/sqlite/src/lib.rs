@@ -53,8 +53,8 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`] when the file cannot be used or another process has it open;
     /// [`StoreError::Corrupt`] when it is no database, is damaged, or was written by a newer version.
     pub async fn open(path: &Path, node: impl Into<String>) -> Result<Self, StoreError> {
+        let path = &files::settle(path)?;
         let lock = files::Lock::take(path)?;
-        files::create_private(path)?;
         let writer = pool(1).connect_with(options(path).pragma("secure_delete", "ON"));
         let writer = writer.await.map_err(failed).at(path)?;
         schema::migrate(&writer).await.at(path)?;

@@ -128,6 +128,28 @@ async fn a_second_one_is_refused_by_name() {
 }
 
 #[tokio::test]
+async fn a_second_name_does_not_open_it_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, elsewhere) = (folder.path().join("edge.db"), folder.path().join("elsewhere"));
+    let (link, linked) = (folder.path().join("link.db"), folder.path().join("linked"));
+    fs::create_dir(&elsewhere).unwrap();
+    // One link leads to what is not there yet, one to the folder.
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    std::os::unix::fs::symlink(folder.path(), &linked).unwrap();
+    let names = [path.clone(), link, linked.join("edge.db"), elsewhere.join("../edge.db")];
+    for first in names.iter().rev() {
+        let store = open(first).await.unwrap();
+        for second in &names {
+            let Err(StoreError::Unavailable(text)) = open(second).await else {
+                panic!("{} beside {}", second.display(), first.display())
+            };
+            assert!(text.contains("is open in another process"), "{text}");
+        }
+        drop(store);
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_database_of_ours_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("edge.db");
