@@ -138,6 +138,11 @@ const CASES: &[(&str, &str)] = &[
     (".pass_headers[0]", "pass_headers = [\"x-agent-id\"]"),
     (".pass_headers[0]", "pass_headers = [\"transfer-encoding\"]"),
     (".pass_headers[0]", "pass_headers = [\"x-original-url\"]"),
+    (".pass_headers[0]", "pass_headers = [\"cf-connecting-ip\"]"),
+    (".pass_headers[0]", "pass_headers = [\"x-api-key\"]"),
+    (".pass_headers[0]", "pass_headers = [\"http2-settings\"]"),
+    (".set_headers.CF-Connecting-IP", "set_headers = { CF-Connecting-IP = { value = \"x\" } }"),
+    (".set_headers.Via", "set_headers = { Via = { value = \"x\" } }"),
     (".requires_nonce", "requires_nonce = true"),
 ];
 

@@ -11,6 +11,7 @@
 //! * [`signature`] – `string_to_sign`, session keys, signing and checking
 //! * [`target`] – which request targets can be read in one way only
 //! * [`header`] – header names
+//! * [`hop`] – which headers never reach an upstream
 //! * [`problem`] – the codes of refusals, and what a client should do about each
 //! * [`api`] – bodies of requests and answers
 #![warn(missing_docs)]
@@ -20,11 +21,13 @@ pub mod device;
 mod encoding;
 pub mod enroll;
 pub mod header;
+pub mod hop;
 pub mod id;
 pub mod problem;
 pub mod secret;
 pub mod signature;
 pub mod target;
+mod text;
 
 pub use device::DevicePublicKey;
 pub use enroll::{Challenge, EnrollCode};
@@ -32,6 +35,7 @@ pub use id::{AgentId, Nonce, OwnerId, Scope, TraceId};
 pub use problem::{Advice, Code, Problem};
 pub use secret::{AgentSecret, SessionId, SessionIdHash, SessionSalt};
 pub use signature::{MacKey, SessionKey, Signature, StringToSign};
+pub use text::SecretText;
 
 /// A value that does not have the form that the protocol gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

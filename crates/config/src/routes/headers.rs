@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use edgeward_wire::hop;
 use http::{HeaderName, HeaderValue};
 use toml::Value;
 
@@ -9,43 +10,6 @@ use super::node::{Node, kind};
 use crate::finding::quoted;
 use crate::sources::{Files, secret_text};
 use crate::{Finding, SecretText};
-
-/// What the edge writes itself, what belongs to a connection (RFC 9110, section 7.6.1), and what it always removes because it
-/// would change where a request goes or what it means.
-const EDGES_OWN: [&str; 27] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "host",
-    "content-length",
-    "expect",
-    "forwarded",
-    "via",
-    "traceparent",
-    "tracestate",
-    "baggage",
-    "x-real-ip",
-    "x-original-url",
-    "x-rewrite-url",
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-signature",
-    "x-nonce",
-    "x-timestamp",
-    "x-session-id",
-];
-
-const EDGES_OWN_PREFIXES: [&str; 4] = ["x-edgeward-", "x-forwarded-", "x-agent-", "x-trace-"];
-
-/// What may be set for an upstream, but is the agent's and never passed on.
-const NEVER_PASSED: [&str; 2] = ["authorization", "apikey"];
 
 /// `set_headers`: names and values, each `{ file = "…" }` or `{ value = "…" }`.
 pub(super) fn set_headers(
@@ -92,7 +56,7 @@ pub(super) fn pass_headers(
     let mut names = Vec::new();
     for (at, text) in route.strings("pass_headers", findings)? {
         let Some(name) = header_name(text, &at, findings) else { continue };
-        if NEVER_PASSED.contains(&name.as_str()) {
+        if !hop::may_pass(name.as_str(), true) {
             findings.push(Finding::error(
                 at,
                 quoted(text),
@@ -117,9 +81,7 @@ fn header_name(text: &str, at: &str, findings: &mut Vec<Finding>) -> Option<Head
         ));
         return None;
     };
-    let own = EDGES_OWN.contains(&name.as_str())
-        || EDGES_OWN_PREFIXES.iter().any(|prefix| name.as_str().starts_with(prefix));
-    if own {
+    if !hop::may_be_set(name.as_str()) {
         findings.push(Finding::error(
             at,
             quoted(text),

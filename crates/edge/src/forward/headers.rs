@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use edgeward_core::flow::Caller;
-use edgeward_wire::header;
+use edgeward_wire::{header, hop};
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
 };
@@ -16,63 +16,6 @@ use crate::value::value;
 pub struct Hop {
     /// `https` rather than `http`.
     pub secure: bool,
-}
-
-/// Hop-by-hop headers (RFC 9110, section 7.6.1), and what is written anew for the next hop.
-const HOP_BY_HOP: [&str; 13] = [
-    "connection",
-    "keep-alive",
-    "proxy-connection",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-    "http2-settings",
-    "expect",
-    "host",
-    "content-length",
-];
-
-/// Credentials, and headers by which a caller could lie about who or where it is or what it asks.
-const REMOVED: [&str; 25] = [
-    "x-signature",
-    "x-nonce",
-    "x-timestamp",
-    "x-session-id",
-    "authorization",
-    "apikey",
-    "x-api-key",
-    "cookie",
-    "forwarded",
-    "via",
-    "x-real-ip",
-    "x-client-ip",
-    "x-cluster-client-ip",
-    "true-client-ip",
-    "cf-connecting-ip",
-    "fastly-client-ip",
-    "x-original-url",
-    "x-original-host",
-    "x-rewrite-url",
-    "x-http-method-override",
-    "x-http-method",
-    "x-method-override",
-    "traceparent",
-    "tracestate",
-    "baggage",
-];
-
-const REMOVED_PREFIXES: [&str; 3] = ["x-agent-", "x-edgeward-", "x-forwarded-"];
-
-fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(&name.as_str())
-}
-
-fn is_removed(name: &HeaderName) -> bool {
-    let name = name.as_str();
-    REMOVED.contains(&name) || REMOVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
 /// Names that `Connection` lists: they are hop-by-hop for this message.
@@ -89,11 +32,7 @@ fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 /// Whether a header of the request goes on to the upstream. A route lets cookies pass by naming them.
 fn crosses(name: &HeaderName, listed: &[HeaderName], passed: Option<&[HeaderName]>) -> bool {
     let named = passed.is_some_and(|passed| passed.contains(name));
-    let cookie = named && name == http::header::COOKIE;
-    (named || passed.is_none())
-        && (cookie || !is_removed(name))
-        && !is_hop_by_hop(name)
-        && !listed.contains(name)
+    (named || passed.is_none()) && hop::may_pass(name.as_str(), named) && !listed.contains(name)
 }
 
 /// What the upstream gets. The edge's own headers are written last, so that nothing the caller says
@@ -169,7 +108,7 @@ pub(crate) fn clean_answer(headers: &mut HeaderMap) {
     let removed: Vec<HeaderName> = headers
         .keys()
         .filter(|name| {
-            (is_hop_by_hop(name) && **name != CONTENT_LENGTH && **name != HOST)
+            (hop::is_hop_by_hop(name.as_str()) && **name != CONTENT_LENGTH && **name != HOST)
                 || own(name)
                 || (listed.contains(name) && **name != CONTENT_LENGTH)
         })
