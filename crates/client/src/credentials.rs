@@ -1,9 +1,8 @@
 //! What an agent keeps: its identity, its secret, its key, and what it holds for a while.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-use edgeward_wire::{AgentId, AgentSecret, OwnerId, Scope, SessionId, SessionKey};
+use edgeward_wire::{AgentId, AgentSecret, OwnerId, Scope, SecretText, SessionId, SessionKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
@@ -120,13 +119,14 @@ pub enum KeptKey {
     /// In a file of its own.
     File(PathBuf),
     /// Beside the other credentials.
-    Pem(SecretText),
+    Pem(#[serde(with = "secret_text")] SecretText),
 }
 
 /// An agent's JWT and the time that it is good for.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Token {
     /// The JWT.
+    #[serde(with = "secret_text")]
     pub jwt: SecretText,
     /// When it was asked for.
     pub received_at_ms: u64,
@@ -137,7 +137,7 @@ pub struct Token {
 impl Token {
     pub(crate) fn new(jwt: String, asked_at_ms: u64, expires_in_sec: u64) -> Self {
         Self {
-            jwt: SecretText(Zeroizing::new(jwt)),
+            jwt: SecretText::new(jwt),
             received_at_ms: asked_at_ms,
             expires_at_ms: asked_at_ms.saturating_add(expires_in_sec.saturating_mul(1000)),
         }
@@ -185,35 +185,6 @@ pub(crate) fn four_fifths(from_ms: u64, to_ms: u64) -> u64 {
     from_ms.saturating_add(to_ms.saturating_sub(from_ms) / 5 * 4)
 }
 
-/// A text that is wiped when dropped and never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct SecretText(pub(crate) Zeroizing<String>);
-
-impl SecretText {
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for SecretText {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("SecretText(masked)")
-    }
-}
-
-impl Serialize for SecretText {
-    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.0)
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        String::deserialize(deserializer).map(|text| Self(Zeroizing::new(text)))
-    }
-}
-
 impl Serialize for EdgeUrl {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -224,6 +195,25 @@ impl<'de> Deserialize<'de> for EdgeUrl {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+/// The text itself: the credentials' file is the one place that it is written to.
+mod secret_text {
+    use edgeward_wire::SecretText;
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        text: &SecretText,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text.expose())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<SecretText, D::Error> {
+        String::deserialize(deserializer).map(SecretText::new)
     }
 }
 
@@ -269,7 +259,7 @@ mod tests {
             secret_expires_at_ms: 2,
             owner_user_id: OwnerId::parse("owner").unwrap(),
             scopes: vec![Scope::parse("llm:chat").unwrap()],
-            device_key: KeptKey::Pem(SecretText(DeviceKey::generate().unwrap().pem().clone())),
+            device_key: KeptKey::Pem(DeviceKey::generate().unwrap().pem().clone().into()),
             token: Some(Token::new("a.b.c".to_owned(), 1000, 10)),
             session: Some(Session {
                 id: SessionId::from_random(&[3; 32]),

@@ -59,8 +59,9 @@ mod stream;
 mod target;
 
 pub use agent::{Agent, Enrollment, Rotation};
-pub use credentials::{Credentials, KeptKey, SecretText, Session, Token};
+pub use credentials::{Credentials, KeptKey, Session, Token};
 pub use device::DeviceKey;
+pub use edgeward_wire::SecretText;
 pub use error::{Error, Refusal, Result};
 pub use response::Response;
 pub use settings::Settings;

@@ -17,13 +17,14 @@ mod reference;
 mod resolve;
 mod routes;
 mod rules;
-mod secret;
 mod setting;
 mod sources;
 mod table;
 mod url;
 mod value;
 mod view;
+
+pub use edgeward_wire::SecretText;
 
 pub use config::{
     Agent, Auth, BodySignature, Config, Database, DeviceProof, Identity, JwtAlg, Kek, Log,
@@ -33,5 +34,4 @@ pub use finding::{Faults, Finding, Level};
 pub use load::{EffectiveRow, Loaded, judge, load, load_with};
 pub use reference::reference_markdown;
 pub use resolve::Origin;
-pub use secret::SecretText;
 pub use sources::{Files, LocalFiles, Sources};

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::Agent;
 use super::exchange::{assemble, json_headers, transmit};
-use crate::credentials::{Credentials, KeptKey, SecretText, Token};
+use crate::credentials::{Credentials, KeptKey, Token};
 use crate::retry::{Action, Spent};
 use crate::target::{EdgeUrl, Target};
 use crate::{DeviceKey, Error, Result, Settings, entropy, file, response};
@@ -100,7 +100,7 @@ async fn complete(enrollment: Enrollment, settings: &Settings) -> Result<(Creden
         Some(given) => given,
         None => {
             let key = DeviceKey::generate()?;
-            let pem = KeptKey::Pem(SecretText(key.pem().clone()));
+            let pem = KeptKey::Pem(key.pem().clone().into());
             (key, pem)
         }
     };

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue, Method};
 use reqwest::Url;
 
 use super::Agent;
-use crate::credentials::{SecretText, Session};
+use crate::SecretText;
+use crate::credentials::Session;
 use crate::response;
 use crate::retry::{Action, Spent};
 use crate::sign::{self, Stamp, StringSigned, Unsigned};

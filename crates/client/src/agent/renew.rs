@@ -13,7 +13,8 @@ use serde::de::DeserializeOwned;
 
 use super::Agent;
 use super::exchange::{Content, Exchange, Renewing, Signer, json_headers};
-use crate::credentials::{SecretText, Session, Token, four_fifths};
+use crate::SecretText;
+use crate::credentials::{Session, Token, four_fifths};
 use crate::response::own_json;
 use crate::target::Target;
 use crate::{Error, Result};
