@@ -1,13 +1,16 @@
 //! `run_state`: what a process that ends in order leaves, and how far one got that does not.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use edgeward_core::time::WallMs;
 use edgeward_store::StoreError;
 use edgeward_store::durable::{Continuity, LastRun, Sealed};
+use sqlx::{AssertSqlSafe, SqliteConnection};
 
-use crate::SqliteStore;
 use crate::column;
 use crate::error::failed;
+use crate::{MARK_PATIENCE, PATIENCE, SqliteStore};
 
 #[async_trait]
 impl Continuity for SqliteStore {
@@ -44,18 +47,33 @@ impl Continuity for SqliteStore {
             "UPDATE run_state SET mark = max(coalesce(mark, 0), ?), snapshot = NULL WHERE id = 1",
         )
         .bind(column::to_ms(mark))
-        .execute(&self.writer)
+        .execute(&self.marks)
         .await
         .map_err(failed)?;
         Ok(())
     }
 
     async fn end_run(&self, snapshot: Sealed) -> Result<(), StoreError> {
-        sqlx::query("UPDATE run_state SET snapshot = ? WHERE id = 1")
+        // By the connection of marks, so that it comes after one that nobody waits for any more and
+        // that would void it; and with more patience than a mark.
+        let mut marks = self.marks.acquire().await.map_err(failed)?;
+        be_patient(&mut marks, PATIENCE).await?;
+        let kept = sqlx::query("UPDATE run_state SET snapshot = ? WHERE id = 1")
             .bind(snapshot.0)
-            .execute(&self.writer)
-            .await
-            .map_err(failed)?;
+            .execute(&mut *marks)
+            .await;
+        be_patient(&mut marks, MARK_PATIENCE).await?;
+        kept.map_err(failed)?;
         Ok(())
     }
+}
+
+/// How long statements of this connection wait for other writers.
+async fn be_patient(
+    connection: &mut SqliteConnection,
+    patience: Duration,
+) -> Result<(), StoreError> {
+    let sql = format!("PRAGMA busy_timeout = {}", patience.as_millis());
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(connection).await.map_err(failed)?;
+    Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! Write-ahead log, `synchronous=FULL`: what a method has answered survives a kill and a power cut.
 //! Writes go through one connection, so that each transaction sees all before it; reads have their
-//! own. State and the event that tells of it are one transaction.
+//! own, and so have marks of the clock, which requests wait for: they do not queue behind other
+//! writes of this process. State and the event that tells of it are one transaction.
 //!
 //! One process opens a file at a time, held by a lock on `<file>.lock`: nonces live in the memory of
 //! that process, and a second one would let through what the first has seen.
@@ -32,6 +33,8 @@ use error::{Context as _, failed};
 
 /// How long a call waits for its turn before it says that the store is unavailable.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a mark waits: a request waits for it.
+const MARK_PATIENCE: Duration = Duration::from_millis(500);
 /// Connections that read.
 const READERS: u32 = 4;
 
@@ -41,6 +44,8 @@ pub struct SqliteStore {
     node: String,
     writer: SqlitePool,
     readers: SqlitePool,
+    /// For marks, and for the snapshot that must come after the last of them.
+    marks: SqlitePool,
     /// Released when the store is dropped.
     _lock: files::Lock,
 }
@@ -61,13 +66,17 @@ impl SqliteStore {
         files::sync_folder(path)?;
         let readers = pool(READERS).connect_with(options(path).pragma("query_only", "ON"));
         let readers = readers.await.map_err(failed).at(path)?;
+        let marks = options(path).busy_timeout(MARK_PATIENCE).pragma("secure_delete", "ON");
+        let marks = pool(1).acquire_timeout(2 * MARK_PATIENCE).connect_with(marks);
+        let marks = marks.await.map_err(failed).at(path)?;
         let path = path.to_owned();
-        Ok(Self { path, node: node.into(), writer, readers, _lock: lock })
+        Ok(Self { path, node: node.into(), writer, readers, marks, _lock: lock })
     }
 
     /// Closes all connections; whatever comes after is unavailable.
     pub async fn close(&self) {
         self.readers.close().await;
+        self.marks.close().await;
         self.writer.close().await;
     }
 
@@ -114,6 +123,9 @@ fn pool(connections: u32) -> SqlitePoolOptions {
 
 #[cfg(test)]
 mod tests {
+    use edgeward_core::time::WallMs;
+    use edgeward_store::durable::{Continuity as _, Sealed};
+
     use super::*;
 
     /// A power cut cannot be staged here; that each commit is synced can be asked.
@@ -130,6 +142,33 @@ mod tests {
         let foreign_keys: i64 =
             sqlx::query_scalar("PRAGMA foreign_keys").fetch_one(&store.writer).await.unwrap();
         assert_eq!(foreign_keys, 1);
+    }
+
+    #[tokio::test]
+    async fn a_mark_does_not_queue_behind_other_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("edge.db"), "node").await.unwrap();
+        let held = store.writer.acquire().await.unwrap();
+        store.write_mark(WallMs(1)).await.unwrap();
+        drop(held);
+        let marks = &store.marks;
+        let full: i64 = sqlx::query_scalar("PRAGMA synchronous").fetch_one(marks).await.unwrap();
+        assert_eq!(full, 2, "FULL");
+    }
+
+    #[tokio::test]
+    async fn a_mark_that_cannot_be_written_says_so_soon_and_a_snapshot_waits() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("edge.db"), "node").await.unwrap();
+        let held = store.begin().await.unwrap();
+        let answer = tokio::time::timeout(5 * MARK_PATIENCE, store.write_mark(WallMs(1))).await;
+        assert!(matches!(answer, Ok(Err(StoreError::Unavailable(_)))), "{answer:?}");
+        let mut ending = std::pin::pin!(store.end_run(Sealed(vec![1])));
+        let early = tokio::time::timeout(2 * MARK_PATIENCE, &mut ending).await;
+        assert!(early.is_err(), "{early:?}");
+        drop(held);
+        ending.await.unwrap();
+        store.write_mark(WallMs(1)).await.unwrap();
     }
 
     #[tokio::test]
