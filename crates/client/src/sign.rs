@@ -148,6 +148,9 @@ pub(crate) fn check<'a>(method: &Method, headers: &'a HeaderMap) -> Result<&'a s
     if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
         return refused(format!("method {method}: methods are upper-case"));
     }
+    if [Method::CONNECT, Method::TRACE].contains(method) {
+        return refused(format!("method {method}: the edge forwards no CONNECT and no TRACE"));
+    }
     for name in headers.keys() {
         if RESERVED.contains(name) {
             return refused(format!("header {name} is set by the client itself"));
@@ -208,7 +211,10 @@ mod tests {
     #[test]
     fn what_the_edge_refuses_is_not_sent() {
         let lower = Method::from_bytes(b"get").unwrap();
-        assert!(check(&lower, &HeaderMap::new()).is_err());
+        for method in [lower, Method::CONNECT, Method::TRACE] {
+            let told = check(&method, &HeaderMap::new()).unwrap_err().to_string();
+            assert!(told.contains(method.as_str()), "{told}");
+        }
         for bad in [
             headers(&[("a_b", "x")]),
             headers(&[("content-encoding", "gzip")]),
