@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgeward_wire::Advice;
+use edgeward_wire::{Advice, Code};
 use http::Method;
 
 use crate::{Refusal, Settings};
@@ -57,6 +57,13 @@ impl Spent {
             },
             Advice::StartSession => once(&mut self.session, Action::StartSession),
             Advice::RefreshToken => once(&mut self.token, Action::RefreshToken),
+            // Nobody else draws this agent's nonces: a copy of this very request was admitted, and an
+            // upstream may have served it.
+            Advice::NewNonce
+                if refusal.code == Some(Code::NonceReplayed) && !is_idempotent(method) =>
+            {
+                Action::GiveUp
+            }
             Advice::NewNonce => once(&mut self.nonce, Action::SignAgain),
             Advice::Wait | Advice::Retry => self.wait(refusal, settings),
             Advice::RetryIfIdempotent if is_idempotent(method) => self.wait(refusal, settings),
@@ -86,7 +93,7 @@ fn is_idempotent(method: &Method) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use edgeward_wire::{Code, Problem, TraceId};
+    use edgeward_wire::{Problem, TraceId};
 
     use super::*;
 
@@ -110,7 +117,8 @@ mod tests {
                 Code::SessionRequired | Code::SessionInvalid => {
                     (StartSession, GiveUp, StartSession)
                 }
-                Code::NonceRequired | Code::NonceReplayed => (SignAgain, GiveUp, SignAgain),
+                Code::NonceRequired => (SignAgain, GiveUp, SignAgain),
+                Code::NonceReplayed => (SignAgain, GiveUp, GiveUp),
                 Code::TokenRequired | Code::TokenInvalid => (RefreshToken, GiveUp, RefreshToken),
                 Code::RateLimited
                 | Code::BackingOff

@@ -74,7 +74,7 @@ async fn what_cannot_be_sent_as_it_is_is_not_sent_at_all() {
 #[tokio::test]
 async fn nonces_never_repeat_not_even_when_a_call_is_sent_again() {
     let scene =
-        Scene::new(|_, nth| if nth % 2 == 0 { Reply::refusal(Code::NonceReplayed) } else { None })
+        Scene::new(|_, nth| if nth % 2 == 0 { Reply::refusal(Code::NonceRequired) } else { None })
             .await;
     for _ in 0..20 {
         post(&scene).await.unwrap();
@@ -113,15 +113,16 @@ async fn a_wait_that_is_too_long_is_handed_back_at_once() {
 
 #[tokio::test]
 async fn what_an_upstream_may_have_seen_is_sent_again_only_if_idempotent() {
-    let script = |_: &support::Seen, nth| {
-        if nth == 0 { Reply::refusal(Code::UpstreamFailed) } else { None }
-    };
-    let scene = Scene::new(script).await;
-    get(&scene).await.unwrap();
-    assert_eq!(scene.edge.seen().len(), 2);
-    let scene = Scene::new(script).await;
-    assert_eq!(post(&scene).await.unwrap_err().code(), Some(Code::UpstreamFailed));
-    assert_eq!(scene.edge.seen().len(), 1);
+    for code in [Code::UpstreamFailed, Code::UpstreamTimeout, Code::NonceReplayed] {
+        let script =
+            move |_: &support::Seen, nth| if nth == 0 { Reply::refusal(code) } else { None };
+        let scene = Scene::new(script).await;
+        get(&scene).await.unwrap();
+        assert_eq!(scene.edge.seen().len(), 2, "{code}");
+        let scene = Scene::new(script).await;
+        assert_eq!(post(&scene).await.unwrap_err().code(), Some(code));
+        assert_eq!(scene.edge.seen().len(), 1, "{code}");
+    }
 }
 
 #[tokio::test]
