@@ -1,6 +1,8 @@
 //! Bodies of requests and answers. The edge refuses members that it does not know; a client passes
 //! over those that a later edge adds.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -34,7 +36,7 @@ pub struct EnrollStart {
 }
 
 /// The answer to `enroll/start`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct EnrollStarted {
     /// The code, as people read it.
     pub enroll_code: String,
@@ -86,7 +88,7 @@ pub struct EnrollComplete {
 }
 
 /// The answer to `enroll/complete`: the only one that tells all credentials.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Enrolled {
     /// The agent's id.
     pub agent_id: AgentId,
@@ -109,7 +111,7 @@ pub struct Enrolled {
 }
 
 /// `POST /agent/session/start`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SessionStart {
     /// If given, the same as `X-Agent-Id`.
@@ -156,7 +158,7 @@ pub struct SessionExtended {
 pub struct Empty {}
 
 /// `POST /agent/token/refresh`.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenRefresh {
     /// The device key's signature over this request.
@@ -174,7 +176,7 @@ pub struct TokenRefreshed {
 }
 
 /// `POST /agent/secret/rotate` and `/agent/secret/pickup`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SecretChange {
     /// The device key's signature over this request.
@@ -216,4 +218,107 @@ pub struct Echo {
     pub trace_id: crate::TraceId,
     /// What was sent: as JSON where it is JSON, else as text.
     pub body: Value,
+}
+
+/// `Debug` with the members after the semicolon masked: codes, tokens and proofs are credentials.
+macro_rules! masked {
+    ($($name:ident { $($shown:ident),*; $($hidden:ident),* })*) => {$(
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.debug_struct(stringify!($name))
+                    $(.field(stringify!($shown), &self.$shown))*
+                    $(.field(stringify!($hidden), &format_args!("***")))*
+                    .finish()
+            }
+        }
+    )*};
+}
+
+masked! {
+    EnrollStarted { challenge, expires_in_sec, enroll_url; enroll_code }
+    EnrollChallenge { ; enroll_code }
+    EnrollComplete { public_key, alias, platform; enroll_code, signature }
+    Enrolled { agent_id, agent_secret, secret_version, secret_expires_at_ms, jwt_expires_in_sec, owner_user_id, scopes, audience; agent_jwt }
+    SessionStart { agent_id; device_proof }
+    TokenRefresh { ; device_proof }
+    TokenRefreshed { jwt_expires_in_sec; agent_jwt }
+    SecretChange { ; device_proof }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::de::DeserializeOwned;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Reads the body, and checks that its JSON form is what was read and that nothing planted is
+    /// printed.
+    fn shown<T: fmt::Debug + Serialize + DeserializeOwned>(body: &Value) -> String {
+        let typed: T = serde_json::from_value(body.clone()).unwrap();
+        assert_eq!(serde_json::to_value(&typed).unwrap(), *body);
+        let shown = format!("{typed:?} {typed:#?}");
+        assert!(!shown.contains("PLANTED"), "{shown}");
+        for secret in [secret(), salt(), session()] {
+            assert!(!shown.contains(&secret), "{shown}");
+        }
+        shown
+    }
+
+    fn secret() -> String {
+        AgentSecret::from_random(&[7; 32]).expose().to_owned()
+    }
+
+    fn salt() -> String {
+        SessionSalt::from_random(&[8; 32]).expose().to_owned()
+    }
+
+    fn session() -> String {
+        SessionId::from_random(&[9; 32]).expose().to_owned()
+    }
+
+    #[test]
+    fn no_body_prints_a_credential() {
+        let id = AgentId::new_v7(1_764_000_000_000, [1; 10]).to_string();
+        let challenge = Challenge::from_random(&[2; 32]).as_str().to_owned();
+        shown::<EnrollStart>(&json!({"alias": "a", "scopes": ["demo"]}));
+        let started = shown::<EnrollStarted>(&json!({
+            "enroll_code": "PLANTED-CODE", "challenge": challenge, "expires_in_sec": 1,
+            "enroll_url": "https://edge.example",
+        }));
+        assert!(started.contains("https://edge.example"), "{started}");
+        shown::<EnrollChallenge>(&json!({"enroll_code": "PLANTED-CODE"}));
+        shown::<EnrollChallenged>(&json!({
+            "challenge": challenge, "expires_in_sec": 1, "owner_user_id": "o", "scopes": ["demo"],
+        }));
+        shown::<EnrollComplete>(&json!({
+            "enroll_code": "PLANTED-CODE", "public_key": {"x": "y"}, "signature": "PLANTED-PROOF",
+            "alias": "a",
+        }));
+        let enrolled = shown::<Enrolled>(&json!({
+            "agent_id": id, "agent_secret": secret(), "secret_version": 1,
+            "secret_expires_at_ms": 2, "agent_jwt": "PLANTED.JWT", "jwt_expires_in_sec": 3,
+            "owner_user_id": "o", "scopes": [], "audience": "edgeward",
+        }));
+        assert!(enrolled.contains(&id), "{enrolled}");
+        shown::<SessionStart>(&json!({"agent_id": id, "device_proof": "PLANTED-PROOF"}));
+        shown::<SessionStarted>(&json!({
+            "session_id": session(), "session_salt": salt(), "ttl_ms": 1, "expires_at_ms": 2,
+            "max_expires_at_ms": 3, "audience": "edgeward", "require_nonce": true,
+            "server_time_ms": 4,
+        }));
+        shown::<SessionExtended>(&json!({"ttl_ms": 1, "expires_at_ms": 2}));
+        shown::<Empty>(&json!({}));
+        shown::<TokenRefresh>(&json!({"device_proof": "PLANTED-PROOF"}));
+        shown::<TokenRefreshed>(&json!({"agent_jwt": "PLANTED.JWT", "jwt_expires_in_sec": 1}));
+        shown::<SecretChange>(&json!({"device_proof": "PLANTED-PROOF"}));
+        shown::<SecretChanged>(&json!({
+            "agent_secret": secret(), "secret_version": 2, "secret_expires_at_ms": 3,
+        }));
+        shown::<Health>(&json!({"status": "ok", "version": "0", "time_ms": 1}));
+        shown::<Echo>(&json!({
+            "agent_id": id, "owner_user_id": "o", "scopes": [],
+            "trace_id": crate::TraceId::from_random([1; 16]).to_string(), "body": null,
+        }));
+    }
 }
