@@ -3,13 +3,14 @@
 //! While requests are admitted, a mark is on disk: the wall clock, never older than a second, and how
 //! far stamps may be ahead of it; the memory of nonces grants nothing beyond. So after a crash the mark
 //! tells up to which stamp requests may have been admitted whose nonces are lost, and the replay floor
-//! is drawn there.
+//! is drawn there. It is drawn there, too, where nonces are remembered and not for long enough: after
+//! a wall clock that was set back, and for a window that became wider.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use edgeward_core::time::{Now, WallMs};
+use edgeward_core::time::{MonoMs, Now, WallMs};
 use edgeward_keys::{Purpose, Sealer};
 use edgeward_store::durable::{Durable, LastRun, Sealed};
 use edgeward_store::memory::MemoryStore;
@@ -33,11 +34,14 @@ pub struct Continuity {
     /// a mark says that the run goes on, and would void what it left.
     renewing: Mutex<Option<WallMs>>,
     wanted: Notify,
-    /// The wall clock less the monotonic one, in milliseconds, at its highest under a claim.
+    /// The wall clock less the monotonic one, in milliseconds, at its highest since the floor was
+    /// drawn; the runs before this one counted in.
     highest: AtomicI64,
-    /// The wall clock at its latest under a claim.
-    latest: AtomicU64,
+    /// No claim was ever granted, in this run or before, whose timestamp is later.
+    latest_stamp: AtomicU64,
     plan: MemoryPlan,
+    /// By what nonces may live that an earlier run has granted.
+    older: Older,
 }
 
 /// Why a run could not begin or end in order.
@@ -67,11 +71,16 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// What nonces that live for `ttl_ms` live longer than their timestamps can be accepted, less a
-    /// second: by so much the wall clock may be set back without one being forgotten too early.
-    /// `None` when they do not live long enough.
-    fn spare_ms(&self, ttl_ms: u64) -> Option<u64> {
-        ttl_ms.checked_sub(self.window_ms)?.checked_sub(self.ahead_ms)?.checked_sub(1_000)
+    /// How long a nonce is remembered after the moment of its timestamp, at least.
+    fn outlasts_ms(&self) -> u64 {
+        self.nonce_ttl_ms.saturating_sub(self.ahead_ms)
+    }
+
+    /// By how much the wall clock may be set back without a nonce being forgotten, that is remembered
+    /// for `outlasts_ms` after the moment of its timestamp, before the window has left it behind.
+    /// `None` when it is forgotten too early in any case.
+    fn spare_ms(&self, outlasts_ms: u64) -> Option<u64> {
+        outlasts_ms.checked_sub(self.window_ms)?.checked_sub(SKEW_MS)
     }
 }
 
@@ -88,37 +97,55 @@ impl Continuity {
         plan: MemoryPlan,
     ) -> Result<Arc<Self>, ContinuityError> {
         let fresh = || MemoryStore::new(Arc::clone(&clock), plan.nonce_key, plan.nonce_capacity);
-        let memory = match durable.begin_run().await? {
-            LastRun::None => fresh(),
+        // Before what was left is taken up: from here on it is watched whether the clock is set back.
+        let began = clock.now();
+        let (memory, latest, kept) = match durable.begin_run().await? {
+            LastRun::None => (fresh(), WallMs(0), None),
             LastRun::Unclean { mark } => {
-                let floor = mark.plus(LEASE_MS).plus(SKEW_MS);
+                let latest = mark.plus(LEASE_MS);
+                let floor = latest.plus(SKEW_MS);
                 tracing::warn!(
                     floor_ms = floor.0,
-                    wait_ms = floor.since(clock.now().wall),
+                    wait_ms = floor.since(began.wall),
                     "the last run did not stop in order: no request stamped up to the floor is accepted"
                 );
-                behind(fresh(), floor)
+                (behind(fresh(), floor), latest, None)
             }
-            LastRun::Clean { snapshot } => {
-                Self::resume(&snapshot, sealer, &clock, plan).unwrap_or_else(|error| {
-                    // It is lost, so that this start is like one after a crash right now.
-                    let floor = floor_at(clock.now().wall.plus(LEASE_MS), plan.ahead_ms);
-                    tracing::error!(%error, floor_ms = floor.0, "the last run's memory could not be read");
-                    behind(fresh(), floor)
-                })
+            LastRun::Clean { snapshot, mark } => {
+                let latest = mark.map_or(WallMs(0), |mark| mark.plus(LEASE_MS));
+                match Self::resume(&snapshot, sealer, &clock, plan) {
+                    Ok((memory, kept)) => (memory, latest, Some(kept)),
+                    Err(error) => {
+                        // It is lost, so that this start is like one after a crash right now.
+                        let now = began.wall.plus(LEASE_MS).plus(plan.ahead_ms);
+                        let latest = latest.max(now);
+                        let floor = latest.plus(SKEW_MS);
+                        tracing::error!(%error, floor_ms = floor.0, "the last run's memory could not be read");
+                        (behind(fresh(), floor), latest, None)
+                    }
+                }
             }
         };
         memory.require_mark();
-        Ok(Arc::new(Self {
+        let back_ms = kept.as_ref().map_or(0, |kept| kept.reached.since(began.wall));
+        let mut this = Self {
             durable,
             memory: Arc::new(memory),
             clock,
             renewing: Mutex::new(Some(WallMs(0))),
             wanted: Notify::new(),
-            highest: AtomicI64::new(i64::MIN),
-            latest: AtomicU64::new(0),
+            highest: AtomicI64::new(offset(began).saturating_add(signed(back_ms))),
+            latest_stamp: AtomicU64::new(latest.0),
             plan,
-        }))
+            older: kept.map_or_else(Older::default, |kept| kept.older(plan, began.mono)),
+        };
+        this.watch_clock(began);
+        if plan.spare_ms(this.outlast_ms(began.mono)).is_none() {
+            // It would take what was forgotten already, rightly by the window before.
+            this.draw_floor("the window is wider than earlier runs remembered nonces for");
+            this.older = Older::default();
+        }
+        Ok(Arc::new(this))
     }
 
     fn resume(
@@ -126,7 +153,7 @@ impl Continuity {
         sealer: &Sealer,
         clock: &Arc<dyn Clock>,
         plan: MemoryPlan,
-    ) -> Result<MemoryStore, String> {
+    ) -> Result<(MemoryStore, Kept), String> {
         let bytes = sealer
             .open(Purpose::Snapshot, b"run", 1, snapshot)
             .map_err(|error| error.to_string())?;
@@ -134,17 +161,7 @@ impl Continuity {
         let ahead_ms = plan.ahead_ms.max(kept.ahead_ms);
         let memory = MemoryStore::restore(bytes, Arc::clone(clock), plan.nonce_capacity, ahead_ms)
             .map_err(|error| error.to_string())?;
-        if plan.spare_ms(kept.nonce_ttl_ms).is_some() {
-            return Ok(memory);
-        }
-        // A wider window would take what was forgotten already, rightly by the window before.
-        let floor = floor_at(clock.now().wall, ahead_ms);
-        tracing::warn!(
-            floor_ms = floor.0,
-            "the window is wider than the last run remembered nonces for: no request stamped up to \
-             the floor is accepted"
-        );
-        Ok(behind(memory, floor))
+        Ok((memory, kept))
     }
 
     /// The memory of this run.
@@ -157,22 +174,37 @@ impl Continuity {
     /// before the wall clock shows their timestamps once more, so the floor goes over all that can
     /// have been granted.
     pub fn watch_clock(&self, now: Now) {
-        let signed = |ms: u64| i64::try_from(ms).unwrap_or(i64::MAX);
-        let offset = signed(now.wall.0).saturating_sub(signed(now.mono.0));
+        let offset = offset(now);
         let highest = self.highest.fetch_max(offset, Ordering::SeqCst).max(offset);
-        let latest = WallMs(self.latest.fetch_max(now.wall.0, Ordering::SeqCst));
         let back_ms = u64::try_from(highest.saturating_sub(offset)).unwrap_or(0);
-        if back_ms <= self.plan.spare_ms(self.plan.nonce_ttl_ms).unwrap_or(0) {
+        if back_ms == 0 {
             return;
         }
-        let floor = floor_at(latest, self.plan.ahead_ms);
+        let spare_ms = self.plan.spare_ms(self.outlast_ms(now.mono)).unwrap_or(0);
+        if back_ms > spare_ms {
+            self.draw_floor("the wall clock was set back");
+            self.highest.store(offset, Ordering::SeqCst);
+        }
+    }
+
+    /// The floor goes over all that was ever granted.
+    fn draw_floor(&self, why: &str) {
+        let latest = WallMs(self.latest_stamp.load(Ordering::SeqCst));
+        if latest == WallMs(0) {
+            return;
+        }
+        let floor = latest.plus(SKEW_MS);
         self.memory.set_replay_floor(floor);
-        self.highest.store(offset, Ordering::SeqCst);
         tracing::error!(
-            back_ms,
             floor_ms = floor.0,
-            "the wall clock was set back: no request stamped up to the floor is accepted"
+            "{why}: no request stamped up to the floor is accepted"
         );
+    }
+
+    /// How long any nonce is remembered after the moment of its timestamp, of those above the floor.
+    fn outlast_ms(&self, now: MonoMs) -> u64 {
+        let outlasts_ms = self.plan.outlasts_ms();
+        if now < self.older.until { outlasts_ms.min(self.older.outlasts_ms) } else { outlasts_ms }
     }
 
     /// Renews the mark while there are claims; runs until it is dropped.
@@ -206,8 +238,10 @@ impl Continuity {
             return Ok(());
         }
         // With what it lets stamps be ahead: the next run may have another allowance.
-        self.durable.write_mark(now.plus(self.plan.ahead_ms)).await?;
+        let mark = now.plus(self.plan.ahead_ms);
+        self.durable.write_mark(mark).await?;
         *written = Some(now);
+        self.latest_stamp.fetch_max(mark.plus(LEASE_MS).0, Ordering::SeqCst);
         self.memory.allow_claims_until(now.plus(LEASE_MS));
         self.wanted.notify_one();
         Ok(())
@@ -221,8 +255,18 @@ impl Continuity {
         let mut written = self.renewing.lock().await;
         *written = None;
         self.memory.seal_for_stop();
-        let MemoryPlan { ahead_ms, nonce_ttl_ms, .. } = self.plan;
-        let left = Kept { ahead_ms, nonce_ttl_ms }.before(&self.memory.snapshot());
+        let now = self.clock.now();
+        // What this run has missed of a clock that was set back is counted in too.
+        let highest = self.highest.load(Ordering::SeqCst).max(offset(now));
+        let back_ms = u64::try_from(highest.saturating_sub(offset(now))).unwrap_or(0);
+        let kept = Kept {
+            ahead_ms: self.plan.ahead_ms,
+            nonce_ttl_ms: self.plan.nonce_ttl_ms,
+            reached: now.wall.plus(back_ms),
+            older_outlasts_ms: self.older.outlasts_ms,
+            older_left_ms: self.older.until.since(now.mono),
+        };
+        let left = kept.before(&self.memory.snapshot());
         let sealed = sealer
             .seal(Purpose::Snapshot, b"run", 1, &left)
             .map_err(|error| ContinuityError::Sealing(error.to_string()))?;
@@ -230,36 +274,88 @@ impl Continuity {
     }
 }
 
-/// The floor over all that can have been granted up to `last` on the wall clock.
-fn floor_at(last: WallMs, ahead_ms: u64) -> WallMs {
-    last.plus(ahead_ms).plus(SKEW_MS)
+/// The wall clock less the monotonic one.
+fn offset(now: Now) -> i64 {
+    signed(now.wall.0).saturating_sub(signed(now.mono.0))
+}
+
+fn signed(ms: u64) -> i64 {
+    i64::try_from(ms).unwrap_or(i64::MAX)
+}
+
+/// By what nonces live that a run with other settings has granted.
+#[derive(Debug, Clone, Copy)]
+struct Older {
+    /// How long one is remembered after the moment of its timestamp, at least.
+    outlasts_ms: u64,
+    /// From here on no window that this run's lifetime of nonces permits takes their timestamps.
+    until: MonoMs,
+}
+
+impl Default for Older {
+    fn default() -> Self {
+        Self { outlasts_ms: u64::MAX, until: MonoMs(0) }
+    }
 }
 
 /// What a run leaves beside its memory: by which settings it judged, for the next may have others.
 struct Kept {
     ahead_ms: u64,
     nonce_ttl_ms: u64,
+    /// What the wall clock would show had it not been set back since the floor was drawn. Nonces do
+    /// not age while no run is on, so it is against this that the next start's clock is held.
+    reached: WallMs,
+    /// [`Older::outlasts_ms`].
+    older_outlasts_ms: u64,
+    /// For how long it counts still while a run is on; 0 when it does not.
+    older_left_ms: u64,
 }
 
 impl Kept {
-    /// Two numbers, little-endian, before the snapshot.
-    const LEN: usize = 16;
+    /// Five numbers, little-endian, before the snapshot.
+    const LEN: usize = 40;
+
+    /// What the next run has to remember of the settings before its own. Each timestamp is stale by
+    /// any window that a lifetime of nonces permits once that lifetime has passed, and before it what
+    /// the timestamp may have been ahead.
+    fn older(&self, plan: MemoryPlan, began: MonoMs) -> Older {
+        let carried = if self.older_left_ms > 0 { self.older_outlasts_ms } else { u64::MAX };
+        if self.ahead_ms == plan.ahead_ms && self.nonce_ttl_ms == plan.nonce_ttl_ms {
+            return Older { outlasts_ms: carried, until: began.plus(self.older_left_ms) };
+        }
+        // What is left of the time before is more than the oldest timestamps are ahead by now.
+        let ahead_ms = self.ahead_ms.max(self.older_left_ms);
+        Older {
+            outlasts_ms: carried.min(self.nonce_ttl_ms.saturating_sub(self.ahead_ms)),
+            until: began.plus(plan.nonce_ttl_ms).plus(ahead_ms),
+        }
+    }
 
     fn before(&self, snapshot: &[u8]) -> Zeroizing<Vec<u8>> {
+        let Self { ahead_ms, nonce_ttl_ms, reached, older_outlasts_ms, older_left_ms } = self;
         // At its full length from the start, so that no copy is left behind by growth.
         let mut bytes = Zeroizing::new(Vec::with_capacity(Self::LEN + snapshot.len()));
-        bytes.extend_from_slice(&self.ahead_ms.to_le_bytes());
-        bytes.extend_from_slice(&self.nonce_ttl_ms.to_le_bytes());
+        for number in [ahead_ms, nonce_ttl_ms, &reached.0, older_outlasts_ms, older_left_ms] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
         bytes.extend_from_slice(snapshot);
         bytes
     }
 
-    fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
-        let (&ahead, rest) = bytes.split_first_chunk()?;
-        let (&ttl, snapshot) = rest.split_first_chunk()?;
-        let kept =
-            Self { ahead_ms: u64::from_le_bytes(ahead), nonce_ttl_ms: u64::from_le_bytes(ttl) };
-        Some((kept, snapshot))
+    fn read(mut bytes: &[u8]) -> Option<(Self, &[u8])> {
+        let mut number = || {
+            let (&first, rest) = bytes.split_first_chunk()?;
+            bytes = rest;
+            Some(u64::from_le_bytes(first))
+        };
+        let kept = Self {
+            ahead_ms: number()?,
+            nonce_ttl_ms: number()?,
+            reached: WallMs(number()?),
+            older_outlasts_ms: number()?,
+            older_left_ms: number()?,
+        };
+        Some((kept, bytes))
     }
 }
 

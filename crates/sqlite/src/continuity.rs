@@ -35,7 +35,7 @@ impl Continuity for SqliteStore {
             .await
             .map_err(failed)?;
         Ok(match (snapshot, mark) {
-            (Some(snapshot), _) => LastRun::Clean { snapshot: Sealed(snapshot) },
+            (Some(snapshot), mark) => LastRun::Clean { snapshot: Sealed(snapshot), mark },
             (None, Some(mark)) => LastRun::Unclean { mark },
             (None, None) => LastRun::None,
         })

@@ -89,7 +89,8 @@ async fn what_was_written_is_there_after_a_stop() {
     drop(store);
     let store = open(&path).await.unwrap();
     assert_eq!(store.newest_events(9).await, Ok(vec![Seeds::started(1)]));
-    assert_eq!(store.begin_run().await, Ok(LastRun::Clean { snapshot: Sealed(vec![1, 2]) }));
+    let (snapshot, mark) = (Sealed(vec![1, 2]), Some(WallMs(7)));
+    assert_eq!(store.begin_run().await, Ok(LastRun::Clean { snapshot, mark }));
     // Dropped without a word: the snapshot was consumed for good.
     drop(store);
     let store = open(&path).await.unwrap();

@@ -316,10 +316,14 @@ pub enum LastRun {
     Clean {
         /// What it held.
         snapshot: Sealed,
+        /// The last mark that any run wrote, as in [`LastRun::Unclean`]; `None` when none admitted a
+        /// request. It counts if the snapshot cannot be read.
+        mark: Option<WallMs>,
     },
     /// It did not stop in order. What it remembered of nonces is lost.
     Unclean {
-        /// The last mark of the wall clock that it wrote.
+        /// The last mark that was written: the wall clock plus `AGENT_HMAC_AHEAD_MS` of the run that
+        /// wrote it, so that nothing stamped later than a second after it was admitted.
         mark: WallMs,
     },
 }
@@ -334,8 +338,8 @@ pub trait Continuity: Send + Sync {
     /// When that could not be done; then the process must not serve.
     async fn begin_run(&self) -> Result<LastRun, StoreError>;
 
-    /// Writes how far the wall clock has got while requests are being admitted; on disk before it
-    /// answers. The mark never goes back.
+    /// Writes how far stamps may reach while requests are being admitted: the wall clock plus
+    /// `AGENT_HMAC_AHEAD_MS`; on disk before it answers. The mark never goes back.
     ///
     /// # Errors
     /// When it could not be written; then no request may be admitted under it.

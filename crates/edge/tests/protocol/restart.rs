@@ -1,6 +1,7 @@
 //! Replay safety across a crash and a stop.
 
 use edgeward_core::time::WallMs;
+use edgeward_store::Clock as _;
 use edgeward_store::clock::ManualClock;
 use edgeward_testkit::{Agent, Session, TestEdge, Upstream, eventually};
 use serde_json::{Value, json};
@@ -222,6 +223,52 @@ async fn a_clock_that_is_set_back_under_a_running_edge_opens_no_window() {
     }
 }
 
+/// Sends what was captured until every stamp has left the window for good; how many pass whose nonce
+/// had to be remembered.
+async fn passed_again(
+    edge: &TestEdge,
+    clock: &ManualClock,
+    captured: &[Vec<u8>],
+    ms: u64,
+) -> usize {
+    let mut passed = 0;
+    for _ in 0..=ms / 2_000 {
+        for (at, request) in captured.iter().enumerate() {
+            passed += usize::from(edge.send(request).await.status() == 200 && at % 3 != 2);
+        }
+        clock.advance(2_000);
+    }
+    passed
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_back_after_a_restart_opens_no_window() {
+    let Before { upstream: _upstream, mut edge, agent, clock, captured, .. } = before().await;
+    edge.stop().await;
+    clock.advance(1_000);
+    edge.restart().await;
+    // Before anybody has claimed anything, and further than nonces are remembered.
+    clock.set_wall(WallMs(NOW - 150_000));
+    assert_eq!(passed_again(&edge, &clock, &captured, 250_000).await, 0);
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+}
+
+#[tokio::test]
+async fn two_steps_back_are_one() {
+    // Each is less than nonces are remembered beyond the window: 120 s less 65 s and half a second.
+    for (run, stopped, again) in [(50_000, 40_000, 0), (50_000, 0, 40_000), (0, 50_000, 40_000)] {
+        let Before { upstream: _upstream, mut edge, agent, clock, captured, .. } = before().await;
+        clock.set_wall(WallMs(NOW - run));
+        edge.stop().await;
+        clock.set_wall(WallMs(NOW - run - stopped));
+        edge.restart().await;
+        clock.set_wall(WallMs(NOW - run - stopped - again));
+        let passed = passed_again(&edge, &clock, &captured, 190_000).await;
+        assert_eq!(passed, 0, "{run} {stopped} {again}");
+        agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+    }
+}
+
 #[tokio::test]
 async fn a_clock_that_is_corrected_by_a_little_interrupts_nothing() {
     let Before { upstream: _upstream, edge, agent, session, clock, captured } = before().await;
@@ -300,6 +347,42 @@ async fn a_wider_window_after_a_stop_accepts_nothing_that_is_forgotten() {
 }
 
 #[tokio::test]
+async fn a_window_that_becomes_wider_in_two_steps_accepts_nothing_that_is_forgotten() {
+    let Before { upstream: _upstream, mut edge, agent, clock, captured, .. } = before().await;
+    clock.advance(10_000);
+    edge.stop().await;
+    edge.restart_with(|plan| plan.set("AGENT_NONCE_TTL_MS", 400_000)).await;
+    clock.advance(100_000);
+    edge.stop().await;
+    edge.restart().await;
+    // The nonces of the first run are forgotten by now, after 120 s.
+    clock.advance(20_000);
+    edge.stop().await;
+    edge.restart_with(|plan| plan.set("AGENT_HMAC_WINDOW_MS", 300_000)).await;
+    assert_eq!(passed_again(&edge, &clock, &captured, 250_000).await, 0);
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_window_that_becomes_wider_late_enough_interrupts_nothing() {
+    let Before { upstream: _upstream, mut edge, agent, clock, .. } = before().await;
+    edge.stop().await;
+    edge.restart_with(|plan| plan.set("AGENT_NONCE_TTL_MS", 400_000)).await;
+    for _ in 0..2 {
+        clock.advance(203_000);
+        edge.stop().await;
+        edge.restart().await;
+    }
+    let request = agent.signed("GET", "/v1/x").build();
+    edge.send(&request).await.expect(200);
+    edge.stop().await;
+    edge.restart_with(|plan| plan.set("AGENT_HMAC_WINDOW_MS", 300_000)).await;
+    assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+    edge.send(&request).await.refused("nonce_replayed");
+    agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_stop_behind_the_floor_does_not_lift_it() {
     let Before { upstream, mut edge, clock, captured, .. } = before().await;
     edge.crash().await;
@@ -326,8 +409,16 @@ async fn a_stop_behind_the_floor_does_not_lift_it() {
 
 #[tokio::test]
 async fn what_a_stop_left_and_nobody_can_read_is_a_crash() {
+    unreadable_after(0).await;
+    // The mark tells what was granted, also when the clock does not.
+    unreadable_after(30_000).await;
+}
+
+/// A stop, a clock that goes back by so much, and a start that cannot read what was left.
+async fn unreadable_after(back: u64) {
     let Before { upstream, mut edge, agent, clock, captured, .. } = before().await;
     edge.stop().await;
+    clock.set_wall(WallMs(NOW - back));
     let path = edge.folder().join("edgeward.db");
     let store = edgeward_testkit::open_store(&path).await;
     let sql = "UPDATE run_state SET snapshot = CAST(x'0102030405' || snapshot AS BLOB) WHERE snapshot NOTNULL";
@@ -339,10 +430,13 @@ async fn what_a_stop_left_and_nobody_can_read_is_a_crash() {
     for request in &captured {
         assert_refusal(&edge.send(request).await, "starting");
     }
-    clock.advance(FLOOR + 1);
-    for request in &captured {
-        assert_ne!(edge.send(request).await.status(), 200);
+    while clock.now().wall < WallMs(NOW + FLOOR + 1) {
+        clock.advance(500);
+        for request in &captured {
+            assert_ne!(edge.send(request).await.status(), 200);
+        }
     }
     assert_eq!(upstream.count(), 0);
+    clock.advance(1_000);
     agent.signed("GET", "/v1/x").send(&edge).await.expect(200);
 }

@@ -13,6 +13,12 @@ pub async fn continuity(store: &impl Continuity) {
     assert_eq!(begin().await, LastRun::None);
     assert_eq!(begin().await, LastRun::None, "the run before admitted nothing");
 
+    // One that admitted nothing can hold sessions all the same.
+    let snapshot = Sealed(vec![9]);
+    store.end_run(snapshot.clone()).await.unwrap();
+    assert_eq!(begin().await, LastRun::Clean { snapshot, mark: None });
+    assert_eq!(begin().await, LastRun::None);
+
     // A mark never goes back, and outlives every end but a clean one.
     store.write_mark(WallMs(2_000)).await.unwrap();
     store.write_mark(WallMs(1_000)).await.unwrap();
@@ -25,7 +31,7 @@ pub async fn continuity(store: &impl Continuity) {
     // A snapshot counts once: whoever took it and crashed has lost what it held.
     let snapshot = Sealed(vec![0, 1, 2, 255]);
     store.end_run(snapshot.clone()).await.unwrap();
-    assert_eq!(begin().await, LastRun::Clean { snapshot });
+    assert_eq!(begin().await, LastRun::Clean { snapshot, mark: Some(WallMs(2_001)) });
     assert_eq!(begin().await, LastRun::Unclean { mark: WallMs(2_001) });
     store.write_mark(WallMs(500)).await.unwrap();
     assert_eq!(begin().await, LastRun::Unclean { mark: WallMs(2_001) });
@@ -37,5 +43,6 @@ pub async fn continuity(store: &impl Continuity) {
 
     // An empty snapshot is one.
     store.end_run(Sealed(Vec::new())).await.unwrap();
-    assert_eq!(begin().await, LastRun::Clean { snapshot: Sealed(Vec::new()) });
+    let (snapshot, mark) = (Sealed(Vec::new()), Some(WallMs(3_000)));
+    assert_eq!(begin().await, LastRun::Clean { snapshot, mark });
 }
