@@ -24,6 +24,8 @@ pub enum Dependency {
     Keys,
     /// The owners' JWKS.
     OwnerKeys,
+    /// Memory for bodies that nobody has been proven to have sent.
+    BodyMemory,
 }
 
 /// Why a request is refused.
@@ -322,6 +324,7 @@ fn dependency_reason(dependency: Dependency) -> &'static str {
         Dependency::Nonces => "nonces_unavailable",
         Dependency::Keys => "keys_unavailable",
         Dependency::OwnerKeys => "owner_keys_unavailable",
+        Dependency::BodyMemory => "body_memory_full",
     }
 }
 
@@ -336,13 +339,16 @@ pub enum UpstreamFault {
     ConnectTimeout,
     /// No answer in time.
     FirstByteTimeout,
+    /// It answered, and by then the caller might no longer have the answer. What it did stands, so
+    /// that the caller must not be told to send the request again.
+    Withheld,
 }
 
 impl UpstreamFault {
     /// The public code.
     pub fn code(self) -> Code {
         match self {
-            Self::Connect | Self::Broken => Code::UpstreamFailed,
+            Self::Connect | Self::Broken | Self::Withheld => Code::UpstreamFailed,
             Self::ConnectTimeout | Self::FirstByteTimeout => Code::UpstreamTimeout,
         }
     }
@@ -354,6 +360,7 @@ impl UpstreamFault {
             Self::Broken => "upstream_broken",
             Self::ConnectTimeout => "upstream_connect_timeout",
             Self::FirstByteTimeout => "upstream_first_byte_timeout",
+            Self::Withheld => "answer_withheld",
         }
     }
 }

@@ -24,7 +24,7 @@ use edgeward_wire::{AgentId, AgentSecret, Nonce, SessionId, SessionIdHash, Signa
 use http::request::Parts;
 
 use crate::policy::{Endpoint, Policy, Requirements, SessionRule, TokenRule};
-use crate::read::bearer::{Form, UnverifiedToken};
+use crate::read::bearer::{Form, JwtFault, UnverifiedToken};
 use crate::read::credentials::{self, BearerText, Credentials, Shaped, Signed};
 use crate::record::{Agent, Fact, Session};
 use crate::rejection::{Dependency, Rejection};
@@ -181,11 +181,15 @@ impl Request {
             Credentials::Signed(Signed { agent, timestamp, session, nonce, signature, bearer }) => {
                 Ok((agent, Proof::Signature { timestamp, session, nonce, signature }, bearer))
             }
-            Credentials::Bearer(text) => {
+            Credentials::Bearer { agent, bearer } => {
                 if self.need.signed || self.policy.require_hmac {
                     return Err(Rejection::CredentialsMissing);
                 }
-                Ok((self.subject_hint(&text.0)?, Proof::Token, Some(text)))
+                let subject = self.subject_hint(&bearer.0)?;
+                if agent.is_some_and(|agent| agent != subject) {
+                    return Err(Rejection::TokenInvalid(JwtFault::Subject));
+                }
+                Ok((subject, Proof::Token, Some(bearer)))
             }
             Credentials::HeaderSecret { agent, secret, bearer } => {
                 if !self.policy.allow_header_secret || self.is_own() {
@@ -219,7 +223,7 @@ impl Request {
     /// Whom a JWT that comes alone names: a hint that the verified token is held against.
     fn subject_hint(&self, text: &str) -> Result<AgentId, Rejection> {
         let token = UnverifiedToken::read(text, Form::AGENT).map_err(Rejection::TokenInvalid)?;
-        token.subject_hint().ok_or(Rejection::TokenInvalid(crate::read::bearer::JwtFault::Claims))
+        token.subject_hint().ok_or(Rejection::TokenInvalid(JwtFault::Claims))
     }
 }
 

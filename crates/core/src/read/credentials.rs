@@ -27,7 +27,13 @@ pub fn shape(mut parts: Parts) -> Result<Shaped, Rejection> {
     check_method(&parts.method)?;
     check_target(&parts)?;
     check_names(&parts.headers)?;
-    for name in [&http::header::CONTENT_TYPE, &http::header::AUTHORIZATION, &header::TRACEPARENT] {
+    let once = [
+        &http::header::CONTENT_TYPE,
+        &http::header::CONTENT_LENGTH,
+        &http::header::AUTHORIZATION,
+        &header::TRACEPARENT,
+    ];
+    for name in once {
         single(&parts.headers, name)?;
     }
     match single(&parts.headers, &http::header::CONTENT_ENCODING)? {
@@ -90,8 +96,10 @@ fn check_method(method: &Method) -> Result<(), Rejection> {
     if method.as_str().bytes().any(|byte| byte.is_ascii_lowercase()) {
         return Err(malformed("a method is written in upper case"));
     }
-    if *method == Method::CONNECT {
-        return Err(malformed("CONNECT is refused"));
+    // A tunnel is not what an edge is for, and an upstream that answers TRACE would show the caller
+    // the headers that the edge has added.
+    if *method == Method::CONNECT || *method == Method::TRACE {
+        return Err(malformed("CONNECT and TRACE are refused"));
     }
     Ok(())
 }
@@ -105,6 +113,9 @@ fn check_target(parts: &Parts) -> Result<(), Rejection> {
     let Some(authority) = parts.uri.authority() else {
         return Ok(());
     };
+    if !matches!(parts.uri.scheme_str(), None | Some("http" | "https")) {
+        return Err(malformed("the target's scheme is neither http nor https"));
+    }
     if authority.as_str().contains('@') {
         return Err(malformed("the target holds user information"));
     }
@@ -196,7 +207,7 @@ pub(crate) enum Credentials {
     /// Version 2.
     Signed(Signed),
     /// A JWT alone.
-    Bearer(BearerText),
+    Bearer { agent: Option<AgentId>, bearer: BearerText },
     /// The secret itself.
     HeaderSecret { agent: AgentId, secret: AgentSecret, bearer: Option<BearerText> },
     /// The older form, over the body alone.
@@ -268,7 +279,9 @@ pub(crate) fn credentials(headers: &HeaderMap) -> Result<Credentials, Rejection>
             Err(_) => Err(Rejection::HeaderSecretRefused),
         },
         (None, Some(_), None) => Err(Rejection::HeaderSecretRefused),
-        (None, None, _) => bearer.map(Credentials::Bearer).ok_or(Rejection::CredentialsMissing),
+        (None, None, agent) => bearer
+            .map(|bearer| Credentials::Bearer { agent, bearer })
+            .ok_or(Rejection::CredentialsMissing),
     }
 }
 

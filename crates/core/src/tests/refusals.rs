@@ -46,6 +46,7 @@ one_of_each! {
         Dependency::Nonces => Dependency::Nonces,
         Dependency::Keys => Dependency::Keys,
         Dependency::OwnerKeys => Dependency::OwnerKeys,
+        Dependency::BodyMemory => Dependency::BodyMemory,
     }
 }
 
@@ -56,6 +57,7 @@ one_of_each! {
         UpstreamFault::Broken => UpstreamFault::Broken,
         UpstreamFault::ConnectTimeout => UpstreamFault::ConnectTimeout,
         UpstreamFault::FirstByteTimeout => UpstreamFault::FirstByteTimeout,
+        UpstreamFault::Withheld => UpstreamFault::Withheld,
     }
 }
 

@@ -37,7 +37,11 @@ fn a_token_alone_passes_only_where_no_signature_is_asked_for() {
     assert_eq!(bearer().to("/session").verdict(), "session_required");
     assert_eq!(bearer().to("/sensitive").verdict(), "session_required");
     assert_eq!(bearer().to("/nonce").verdict(), "nonce_required");
-    assert_eq!(bearer().to("/agent/protected/echo").verdict(), "nonce_required");
+    let echo = bearer().to("/agent/protected/echo");
+    assert!(echo.run().is_ok());
+    let strict =
+        bearer().to("/agent/protected/echo").edit_policy(|policy| policy.require_nonce = true);
+    assert_eq!(strict.verdict(), "nonce_required");
 }
 
 #[test]
@@ -51,6 +55,8 @@ fn headers_beside_a_lone_token_bring_nothing() {
             .to(target)
             .verdict()
     };
+    let other = bearer().set("x-agent-id", "0192f3c4-5a6b-7c8d-9e0f-000000000000");
+    assert_eq!(other.verdict(), "token_subject");
     assert_eq!(beside("/nonce"), "nonce_required");
     assert_eq!(beside("/session"), "session_required");
     assert_eq!(beside("/sensitive"), "session_required");

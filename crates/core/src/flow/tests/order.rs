@@ -225,6 +225,7 @@ fn every_refusal_of_the_flow_is_reached() {
         "enroll_code_invalid",
         "keys_unavailable",
         "owner_keys_unavailable",
+        "body_memory_full",
     ];
     for rejection in everything {
         let reason = rejection.spec().reason;

@@ -271,8 +271,10 @@ fn a_part_of_the_set_is_missing_credentials() {
 #[test]
 fn a_bearer_without_a_signature_is_a_bearer_alone() {
     let bearer: (&str, &[u8]) = ("authorization", b"Bearer aaa.bbb.ccc");
-    assert!(matches!(read([bearer]), Ok(Credentials::Bearer(text)) if text.0 == "aaa.bbb.ccc"));
-    assert!(matches!(changed("x-signature", &[]), Ok(Credentials::Bearer(_))));
+    assert!(
+        matches!(read([bearer]), Ok(Credentials::Bearer { agent: None, bearer }) if bearer.0 == "aaa.bbb.ccc")
+    );
+    assert!(matches!(changed("x-signature", &[]), Ok(Credentials::Bearer { agent: Some(_), .. })));
     // A signature that cannot be checked does not fall back to the bearer.
     assert_eq!(changed("x-timestamp", &[]).unwrap_err(), Rejection::CredentialsMissing);
     assert_eq!(changed("x-agent-id", &[]).unwrap_err(), Rejection::CredentialsMissing);
@@ -407,4 +409,27 @@ fn targets_are_judged_before_all_else() {
     assert!(matches!(of("a.example:443"), Err(Rejection::Malformed(_))));
     assert!(matches!(of(&format!("/{}", "a".repeat(8192))), Err(Rejection::Malformed(_))));
     assert_eq!(of("/a/b?c=d"), Ok(()));
+}
+
+#[test]
+fn methods_and_schemes_that_no_agent_needs_are_refused() {
+    for method in ["TRACE", "CONNECT"] {
+        let parts = http::Request::builder().method(method).uri("/v1/x").body(()).unwrap();
+        assert!(matches!(shape(parts.into_parts().0), Err(Rejection::Malformed(_))), "{method}");
+    }
+    for (uri, good) in [("http://h/x", true), ("https://h/x", true), ("ftp://h/x", false)] {
+        let parts = http::Request::builder().uri(uri).header("host", "h").body(()).unwrap();
+        assert_eq!(shape(parts.into_parts().0).is_ok(), good, "{uri}");
+    }
+}
+
+#[test]
+fn a_length_is_given_once() {
+    let parts = http::Request::builder()
+        .uri("/v1/x")
+        .header("content-length", "3")
+        .header("content-length", "3")
+        .body(())
+        .unwrap();
+    assert!(matches!(shape(parts.into_parts().0), Err(Rejection::Malformed(_))));
 }
