@@ -103,41 +103,52 @@ fn body_signature_ends(case: &Case<'_>, findings: &mut Vec<Finding>) {
 
 fn listeners(case: &Case<'_>, findings: &mut Vec<Finding>) {
     let settings = case.resolved;
-    let tls = settings.is_given("EDGE_TLS_CERT") && settings.is_given("EDGE_TLS_KEY");
-    let proxied =
-        settings.networks("EDGE_TRUSTED_PROXIES").is_some_and(|proxies| !proxies.is_empty());
-    for (name, enough, needs) in [
-        ("EDGE_LISTEN", tls || proxied, "TLS or a declared trusted proxy"),
-        ("EDGE_ADMIN_LISTEN", tls, "TLS"),
-    ] {
-        let Some(address) = settings.address(name) else { continue };
-        if address.ip().to_canonical().is_loopback() {
-            continue;
-        }
-        if !case.in_production() {
-            findings.push(Finding::error(
-                name,
-                case.found(name),
-                "a loopback address in development",
-                "Bind 127.0.0.1 or [::1], or set EDGE_PROFILE=production.",
-            ));
-        }
-        if !enough {
-            findings.push(Finding::error(
-                name,
-                case.found(name),
-                format!("a loopback address, or {needs}"),
-                "Set EDGE_TLS_CERT and EDGE_TLS_KEY, or bind 127.0.0.1; the public listener may instead stand behind a proxy in EDGE_TRUSTED_PROXIES.",
-            ));
-        }
+    public_listener(case, findings);
+    let admin = settings.address("EDGE_ADMIN_LISTEN");
+    if admin.is_some_and(|address| !address.ip().to_canonical().is_loopback()) {
+        findings.push(Finding::error(
+            "EDGE_ADMIN_LISTEN",
+            case.found("EDGE_ADMIN_LISTEN"),
+            "a loopback address: beyond it is not supported by this build yet, the operators' listener has no TLS",
+            "Bind 127.0.0.1 or [::1], and reach it from elsewhere through a tunnel, for example `ssh -L`.",
+        ));
     }
-    let (public, admin) = (settings.address("EDGE_LISTEN"), settings.address("EDGE_ADMIN_LISTEN"));
+    let public = settings.address("EDGE_LISTEN");
     if public.is_some_and(|address| address.port() != 0) && public == admin {
         findings.push(Finding::error(
             "EDGE_ADMIN_LISTEN",
             case.found("EDGE_ADMIN_LISTEN"),
             "another address than EDGE_LISTEN",
             "Give it a port of its own.",
+        ));
+    }
+}
+
+fn public_listener(case: &Case<'_>, findings: &mut Vec<Finding>) {
+    const NAME: &str = "EDGE_LISTEN";
+    let settings = case.resolved;
+    let beyond =
+        settings.address(NAME).is_some_and(|address| !address.ip().to_canonical().is_loopback());
+    if !beyond {
+        return;
+    }
+    if !case.in_production() {
+        findings.push(Finding::error(
+            NAME,
+            case.found(NAME),
+            "a loopback address in development",
+            "Bind 127.0.0.1 or [::1], or set EDGE_PROFILE=production.",
+        ));
+    }
+    let tls = settings.is_given("EDGE_TLS_CERT") && settings.is_given("EDGE_TLS_KEY");
+    let proxied =
+        settings.networks("EDGE_TRUSTED_PROXIES").is_some_and(|proxies| !proxies.is_empty());
+    if !tls && !proxied {
+        findings.push(Finding::error(
+            NAME,
+            case.found(NAME),
+            "a loopback address, or TLS or a declared trusted proxy",
+            "Set EDGE_TLS_CERT and EDGE_TLS_KEY, or bind 127.0.0.1, or stand behind a proxy in EDGE_TRUSTED_PROXIES.",
         ));
     }
 }

@@ -120,6 +120,7 @@ const CASES: &[Case] = &[
     ),
     (Production, &[("EDGE_LISTEN", "0.0.0.0:8600")], "EDGE_LISTEN", Error),
     (Production, &[("EDGE_LISTEN", "[::]:8600")], "EDGE_LISTEN", Error),
+    (Development, &[("EDGE_ADMIN_LISTEN", "0.0.0.0:8601")], "EDGE_ADMIN_LISTEN", Error),
     (Production, &[("EDGE_ADMIN_LISTEN", "10.0.0.1:8601")], "EDGE_ADMIN_LISTEN", Error),
     (
         Production,
@@ -234,7 +235,7 @@ fn values_on_the_edge_of_a_rule_pass() {
             Production,
             vec![
                 ("EDGE_LISTEN", "0.0.0.0:8600"),
-                ("EDGE_ADMIN_LISTEN", "[::]:8601"),
+                ("EDGE_ADMIN_LISTEN", "[::1]:8601"),
                 ("EDGE_TLS_CERT", pem),
                 ("EDGE_TLS_KEY", pem),
             ],
@@ -242,6 +243,22 @@ fn values_on_the_edge_of_a_rule_pass() {
         (Development, vec![("AGENT_GATE_TOKEN", "x"), ("EDGEWARD", "x"), ("PATH", "x")]),
     ] {
         assert_eq!(judge(&env(of(profile), &added), None, NOW), [], "{added:?}");
+    }
+}
+
+#[test]
+fn the_operators_listener_stays_on_loopback_whatever_tls_there_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let pem = folder.path().join("x.pem");
+    std::fs::write(&pem, "x").unwrap();
+    let pem = pem.to_str().unwrap();
+    for profile in [Development, Production] {
+        let added =
+            [("EDGE_ADMIN_LISTEN", "[::]:8601"), ("EDGE_TLS_CERT", pem), ("EDGE_TLS_KEY", pem)];
+        let findings = judge(&env(of(profile), &added), None, NOW);
+        let [only] = findings.as_slice() else { panic!("{profile}: {findings:#?}") };
+        assert_eq!((only.setting.as_str(), only.level), ("EDGE_ADMIN_LISTEN", Error));
+        assert!(only.expected.contains("not supported by this build yet"), "{only:?}");
     }
 }
 

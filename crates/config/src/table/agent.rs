@@ -99,7 +99,7 @@ pub(super) const AGENT: &[Setting] = &[
         "AGENT_SECRET_GRACE_MS",
         Kind::millis_from(0),
         Value("7d"),
-        "How long the secret before it still works.",
+        "How long the secret before it still works; takes effect with a later version, which rotates secrets.",
     )
     .rule("less than `AGENT_SECRET_TTL_MS`"),
     Setting::new(
@@ -143,6 +143,6 @@ pub(super) const AGENT: &[Setting] = &[
         "AGENT_POLICY_STALE_MS",
         Kind::millis(1_000, 300_000),
         Value("10000"),
-        "A node that cannot confirm blocks and policy for longer answers 503.",
+        "A node that cannot confirm blocks and policy for longer answers 503; takes effect with a later version, which runs on many nodes.",
     ),
 ];

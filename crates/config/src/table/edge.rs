@@ -60,7 +60,7 @@ pub(super) const DEPLOYMENT: &[Setting] = &[
         Value("127.0.0.1:8601"),
         "The operators' listener; port 0 lets the system choose.",
     )
-    .rule("beyond loopback it needs TLS; development binds loopback only; not the public listener's address")
+    .rule("loopback only: beyond it is not supported by this build yet, the operators' listener has no TLS; not the public listener's address")
     .mark(Mark::Ruled),
     Setting::new(
         "EDGE_TLS_CERT",
@@ -80,7 +80,7 @@ pub(super) const DEPLOYMENT: &[Setting] = &[
         "EDGE_TLS_CLIENT_CA",
         Kind::Path,
         Unset,
-        "Roots for client certificates in PEM.",
+        "Roots for client certificates in PEM; of the public listener only.",
     )
     .rule("needs `EDGE_TLS_CERT`"),
     Setting::new(
@@ -94,7 +94,7 @@ pub(super) const DEPLOYMENT: &[Setting] = &[
         "EDGE_IP_ALLOWLIST",
         Kind::Networks,
         Unset,
-        "The only addresses that may speak to the public listener, enrolment included.",
+        "The only addresses that may speak to the public listener, enrolment included; health and the two JWKS pages stay open to all.",
     ),
     Setting::new(
         "EDGE_DATABASE_URL",
