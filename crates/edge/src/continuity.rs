@@ -25,6 +25,11 @@ const SKEW_MS: u64 = 500;
 /// While there are claims the mark is renewed this often.
 const RENEWAL: Duration = Duration::from_millis(250);
 
+/// So long a mark may take: less than a second, so that whoever waits learns of its failure.
+const MARK_WAIT: Duration = Duration::from_millis(700);
+/// So long a request waits for a mark, whatever happens.
+const RENEWAL_WAIT: Duration = Duration::from_millis(1_000);
+
 /// Keeps the mark of one process fresh.
 pub struct Continuity {
     durable: Arc<dyn Durable>,
@@ -33,6 +38,8 @@ pub struct Continuity {
     /// When the last mark was written; none once the run has ended, after which none may follow:
     /// a mark says that the run goes on, and would void what it left.
     renewing: Mutex<Option<WallMs>>,
+    /// How often a mark could not be written; raised before `renewing` is let go.
+    failures: AtomicU64,
     wanted: Notify,
     /// The wall clock less the monotonic one, in milliseconds, at its highest since the floor was
     /// drawn; the runs before this one counted in.
@@ -133,6 +140,7 @@ impl Continuity {
             memory: Arc::new(memory),
             clock,
             renewing: Mutex::new(Some(WallMs(0))),
+            failures: AtomicU64::new(0),
             wanted: Notify::new(),
             highest: AtomicI64::new(offset(began).saturating_add(signed(back_ms))),
             latest_stamp: AtomicU64::new(latest.0),
@@ -224,14 +232,29 @@ impl Continuity {
         }
     }
 
-    /// Writes a fresh mark now, once for everybody who waits, and lets claims go on.
+    /// Writes a fresh mark now, once for everybody who waits, and lets claims go on. Who waits shares
+    /// the failure as well, and nobody waits longer than a second.
     ///
     /// # Errors
     /// When it could not be written; claims stay refused.
     pub async fn renew(&self) -> Result<(), StoreError> {
-        let mut written = self.renewing.lock().await;
+        let failures = self.failures.load(Ordering::SeqCst);
+        let renewing = async {
+            let mut written = self.renewing.lock().await;
+            if self.failures.load(Ordering::SeqCst) != failures {
+                return Err(late("another one's attempt at the mark of the clock has just failed"));
+            }
+            self.write_mark(&mut written).await.inspect_err(|_| {
+                self.failures.fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        let in_time = tokio::time::timeout(RENEWAL_WAIT, renewing).await;
+        in_time.unwrap_or_else(|_| Err(late("the mark of the clock took too long")))
+    }
+
+    async fn write_mark(&self, written: &mut Option<WallMs>) -> Result<(), StoreError> {
         let Some(last) = *written else {
-            return Err(StoreError::Unavailable("the run has ended".to_owned()));
+            return Err(late("the run has ended"));
         };
         let now = self.clock.now().wall;
         if now >= last && now.since(last) < LEASE_MS / 2 {
@@ -239,7 +262,9 @@ impl Continuity {
         }
         // With what it lets stamps be ahead: the next run may have another allowance.
         let mark = now.plus(self.plan.ahead_ms);
-        self.durable.write_mark(mark).await?;
+        tokio::time::timeout(MARK_WAIT, self.durable.write_mark(mark))
+            .await
+            .unwrap_or_else(|_| Err(late("the mark of the clock took too long")))?;
         *written = Some(now);
         self.latest_stamp.fetch_max(mark.plus(LEASE_MS).0, Ordering::SeqCst);
         self.memory.allow_claims_until(now.plus(LEASE_MS));
@@ -359,6 +384,10 @@ impl Kept {
     }
 }
 
+fn late(what: &str) -> StoreError {
+    StoreError::Unavailable(what.to_owned())
+}
+
 fn behind(memory: MemoryStore, floor: WallMs) -> MemoryStore {
     memory.set_replay_floor(floor);
     memory
@@ -367,5 +396,88 @@ fn behind(memory: MemoryStore, floor: WallMs) -> MemoryStore {
 impl std::fmt::Debug for Continuity {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Continuity")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use edgeward_keys::{Entropy, Kek, SystemEntropy};
+    use edgeward_store::clock::ManualClock;
+    use tokio::task::JoinSet;
+
+    use super::*;
+    use crate::fake::FakeDurable;
+
+    const NOW: WallMs = WallMs(1_764_000_000_000);
+
+    async fn scene() -> (Arc<FakeDurable>, Arc<Continuity>) {
+        let durable = Arc::new(FakeDurable::new());
+        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let folder = tempfile::tempdir().unwrap();
+        let kek = Kek::generate_file(&folder.path().join("kek"), &*entropy).unwrap();
+        let sealer = Sealer::load(&*durable, &kek, &*clock, entropy).await.unwrap();
+        let plan = MemoryPlan {
+            nonce_capacity: 1_000,
+            nonce_key: [7; 16],
+            window_ms: 60_000,
+            ahead_ms: 5_000,
+            nonce_ttl_ms: 120_000,
+        };
+        let continuity = Continuity::begin(durable.clone(), &sealer, clock, plan).await.unwrap();
+        (durable, continuity)
+    }
+
+    /// `count` requests that wait for the one mark that is being written.
+    async fn waiting(
+        count: usize,
+        durable: &FakeDurable,
+        continuity: &Arc<Continuity>,
+    ) -> JoinSet<Result<(), StoreError>> {
+        let (mut all, arrived) = (JoinSet::new(), Arc::new(AtomicUsize::new(0)));
+        for _ in 0..count {
+            let (continuity, arrived) = (Arc::clone(continuity), Arc::clone(&arrived));
+            all.spawn(async move {
+                arrived.fetch_add(1, Ordering::SeqCst);
+                continuity.renew().await
+            });
+        }
+        while arrived.load(Ordering::SeqCst) < count || durable.marks.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        all
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_failure_is_the_answer_to_all_who_waited_for_it() {
+        let (durable, continuity) = scene().await;
+        *durable.mark.lock().unwrap() = Err(late("a full disk"));
+        let all = waiting(64, &durable, &continuity).await;
+        durable.let_mark.add_permits(1);
+        for answer in all.join_all().await {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+        }
+        assert_eq!(durable.marks.load(Ordering::SeqCst), 1);
+
+        // Who comes later tries anew, and what succeeds counts for all as well.
+        *durable.mark.lock().unwrap() = Ok(());
+        let all = waiting(64, &durable, &continuity).await;
+        durable.let_mark.add_permits(1);
+        assert!(all.join_all().await.iter().all(Result::is_ok));
+        assert_eq!(durable.marks.load(Ordering::SeqCst), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_a_second_for_a_mark() {
+        let (durable, continuity) = scene().await;
+        let since = tokio::time::Instant::now();
+        let all = waiting(64, &durable, &continuity).await;
+        for answer in all.join_all().await {
+            assert!(matches!(answer, Err(StoreError::Unavailable(_))), "{answer:?}");
+        }
+        assert!(since.elapsed() <= RENEWAL_WAIT, "{:?}", since.elapsed());
+        assert_eq!(durable.marks.load(Ordering::SeqCst), 1);
     }
 }

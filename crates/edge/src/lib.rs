@@ -21,6 +21,8 @@ pub mod continuity;
 mod directory;
 mod edge;
 mod endpoints;
+#[cfg(test)]
+mod fake;
 mod fetch;
 pub mod forward;
 pub mod listen;
