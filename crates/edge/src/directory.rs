@@ -18,10 +18,15 @@ const AGENTS: usize = 100_000;
 /// the database once for each.
 const ABSENT_MS: u64 = 2_000;
 
+/// Counters of changes. Agents share them: a change of one has one in so many of the others read anew.
+const CHANGES: usize = 256;
+
 #[derive(Clone)]
 struct Entry {
     agent: Option<Arc<Agent>>,
     read_at: MonoMs,
+    /// How many changes there had been when the reading began.
+    changes: u64,
 }
 
 /// The agents of a deployment, by id.
@@ -30,33 +35,30 @@ pub(crate) struct Directory {
     sealer: Arc<Sealer>,
     kept_ms: u64,
     entries: Cache<AgentId, Entry>,
-    /// Raised by every [`Directory::forget`]: what was read before it is not kept after it.
-    changes: AtomicU64,
+    /// Raised by every [`Directory::forget`]: what was read before it is not answered after it.
+    changes: [AtomicU64; CHANGES],
 }
 
 impl Directory {
     /// Keeps secrets unsealed for `kept_ms` milliseconds after they were read.
     pub(crate) fn new(durable: Arc<dyn Durable>, sealer: Arc<Sealer>, kept_ms: u64) -> Self {
-        Self { durable, sealer, kept_ms, entries: Cache::new(AGENTS), changes: AtomicU64::new(0) }
+        let changes = [const { AtomicU64::new(0) }; CHANGES];
+        Self { durable, sealer, kept_ms, entries: Cache::new(AGENTS), changes }
     }
 
     /// The agent, from memory if it was read lately.
     pub(crate) async fn look(&self, id: AgentId, now: Now) -> Fact<Arc<Agent>> {
+        let changes = self.changes_of(id).load(Ordering::Acquire);
         if let Some(entry) = self.entries.get(&id) {
             let kept_ms = if entry.agent.is_some() { self.kept_ms } else { ABSENT_MS };
-            if now.mono.since(entry.read_at) < kept_ms {
+            if entry.changes == changes && now.mono.since(entry.read_at) < kept_ms {
                 return Fact::Answered(entry.agent);
             }
         }
-        let before = self.changes.load(Ordering::Acquire);
-        let read = self.read(id).await;
-        match read {
+        match self.read(id).await {
             Ok(agent) => {
-                self.entries.insert(id, Entry { agent: agent.clone(), read_at: now.mono });
-                if self.changes.load(Ordering::Acquire) != before {
-                    // Somebody changed an agent while this one was read; it may have been this one.
-                    self.entries.remove(&id);
-                }
+                // If somebody changes it meanwhile the entry is out of date, and says so itself.
+                self.entries.insert(id, Entry { agent: agent.clone(), read_at: now.mono, changes });
                 Fact::Answered(agent)
             }
             Err(error) => {
@@ -68,8 +70,16 @@ impl Directory {
 
     /// Forgets what was read of an agent: call it after every change of its rows.
     pub(crate) fn forget(&self, id: AgentId) {
-        self.changes.fetch_add(1, Ordering::AcqRel);
+        self.changes_of(id).fetch_add(1, Ordering::AcqRel);
         self.entries.remove(&id);
+    }
+
+    #[expect(clippy::indexing_slicing, reason = "a byte is less than 256")]
+    fn changes_of(&self, id: AgentId) -> &AtomicU64 {
+        // The last byte is random in every id that the edge makes.
+        let [.., last] = *id.as_bytes();
+        // INVARIANT: `CHANGES` is 256.
+        &self.changes[usize::from(last)]
     }
 
     async fn read(
@@ -127,5 +137,104 @@ fn live_until(secret: &SecretRow) -> Option<edgeward_core::time::WallMs> {
 impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Directory({} agents)", self.entries.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use edgeward_core::record::Standing;
+    use edgeward_core::time::WallMs;
+    use edgeward_keys::{Entropy, Kek, SystemEntropy};
+    use edgeward_store::Clock as _;
+    use edgeward_store::clock::ManualClock;
+    use edgeward_wire::OwnerId;
+
+    use super::*;
+    use crate::fake::FakeDurable;
+
+    fn id() -> AgentId {
+        AgentId::from_bytes([9; 16])
+    }
+
+    fn row(epoch: u64) -> AgentRow {
+        AgentRow {
+            id: id(),
+            owner: OwnerId::parse("owner").unwrap(),
+            alias: None,
+            platform: None,
+            device_key: None,
+            standing: Standing::Active,
+            epoch,
+            allowed_cidrs: Vec::new(),
+            scopes: Vec::new(),
+            rate: None,
+            legacy: false,
+            metadata: serde_json::Map::new(),
+            created_at: WallMs(0),
+            secrets: Vec::new(),
+        }
+    }
+
+    async fn scene() -> (Arc<FakeDurable>, Arc<Directory>, ManualClock) {
+        let durable = Arc::new(FakeDurable::new());
+        *durable.agent.lock().unwrap() = Some(row(1));
+        let clock = ManualClock::at(WallMs(1_764_000_000_000));
+        let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
+        let folder = tempfile::tempdir().unwrap();
+        let kek = Kek::generate_file(&folder.path().join("kek"), &*entropy).unwrap();
+        let sealer = Sealer::load(&*durable, &kek, &clock, entropy).await.unwrap();
+        let directory = Directory::new(durable.clone(), Arc::new(sealer), 60_000);
+        (durable, Arc::new(directory), clock)
+    }
+
+    fn epoch(fact: Fact<Arc<Agent>>) -> Option<u64> {
+        match fact {
+            Fact::Answered(agent) => agent.map(|agent| agent.epoch),
+            Fact::Unavailable => panic!("the fake answers"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_read_lately_is_not_read_again_and_what_changed_is() {
+        let (durable, directory, clock) = scene().await;
+        durable.let_read.add_permits(2);
+        for _ in 0..3 {
+            assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(1));
+        }
+        assert_eq!(durable.reads.load(Ordering::SeqCst), 1);
+        *durable.agent.lock().unwrap() = Some(row(2));
+        directory.forget(id());
+        assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(2));
+    }
+
+    #[tokio::test]
+    async fn what_was_read_before_a_change_is_not_answered_after_it() {
+        let (durable, directory, clock) = scene().await;
+        let late = tokio::spawn({
+            let (directory, now) = (Arc::clone(&directory), clock.now());
+            async move { directory.look(id(), now).await }
+        });
+        while durable.reads.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        // It has looked at the row, and comes to keep it after the change.
+        *durable.agent.lock().unwrap() = Some(row(2));
+        directory.forget(id());
+        durable.let_read.add_permits(2);
+        late.await.unwrap();
+        assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(2));
+    }
+
+    /// The entry that a late reader puts in place is there for a moment at least.
+    #[tokio::test]
+    async fn an_entry_from_before_a_change_is_not_answered_while_it_is_there() {
+        let (durable, directory, clock) = scene().await;
+        durable.let_read.add_permits(2);
+        directory.look(id(), clock.now()).await;
+        let old = directory.entries.get(&id()).unwrap();
+        *durable.agent.lock().unwrap() = Some(row(2));
+        directory.forget(id());
+        directory.entries.insert(id(), old);
+        assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(2));
     }
 }
