@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use edgeward_core::Rejection;
 use edgeward_core::flow::{
@@ -13,6 +14,7 @@ use edgeward_core::policy::Endpoint;
 use edgeward_core::read::credentials::Shaped;
 use edgeward_core::record::{Fact, Session};
 use edgeward_core::time::{MonoMs, Now};
+use edgeward_core::verify::jwt::VerifiedToken;
 use edgeward_store::StoreError;
 use edgeward_wire::{AgentId, Code, SessionIdHash, header};
 use http::HeaderValue;
@@ -41,7 +43,7 @@ pub(crate) struct Admitted {
 impl Edge {
     /// Takes a call through all steps and to its endpoint.
     pub(crate) async fn agent_call(
-        &self,
+        self: &Arc<Self>,
         endpoint: Endpoint,
         shaped: Shaped,
         body: Incoming,
@@ -95,7 +97,8 @@ impl Edge {
         let needs = screened.needs();
         let facts = self.facts(needs, journey.began).await;
         let checked = screened.begin(facts, journey.began)?;
-        let body = body::read(body, checked.max_body()).await?;
+        let within = Duration::from_millis(journey.policy.window_ms + journey.policy.ahead_ms);
+        let body = body::read(body, checked.max_body(), within, &self.body_memory).await?;
 
         let now = self.clock.now();
         let text = checked.bearer().map(token_hash);
@@ -105,7 +108,7 @@ impl Edge {
             concerned.verified = comes_after_proof(rejection, signed);
         })?;
         concerned.verified = true;
-        self.note_token(&commit, text, now);
+        let token = commit.token().cloned();
 
         let lease = self.stream_lease(&commit, journey, now);
         let outcome = match &lease {
@@ -116,6 +119,8 @@ impl Edge {
         let now = self.clock.now();
         let facts = self.facts(needs, now).await;
         let admission = commit.settle(outcome, &facts, now)?;
+        // Only what passed counts: a stranger's copies must not use up the agent's own turns.
+        self.note_token(&admission, token, text, now);
         self.budgets.succeeded(journey.client, named, now.mono);
         Ok(Admitted { admission, lease: lease.ok().flatten(), needs })
     }
@@ -157,25 +162,32 @@ impl Edge {
     }
 
     /// Remembers a token that verified, and counts the requests that came without one.
-    fn note_token(&self, commit: &Commit, text: Option<[u8; 32]>, now: Now) {
-        if let (Some(token), Some(text)) = (commit.token(), text) {
+    fn note_token(
+        &self,
+        admission: &Admission,
+        token: Option<VerifiedToken>,
+        text: Option<[u8; 32]>,
+        now: Now,
+    ) {
+        let brought = token.is_some();
+        if let (Some(token), Some(text)) = (token, text) {
             let until =
                 now.mono.plus(self.lifetimes.token_cache_ms).min(now.mono_at(token.expires_at()));
             if self.tokens.get(&text).is_none_or(|(_, known)| now.mono >= known) {
-                self.tokens.insert(text, (token.clone(), until));
+                self.tokens.insert(text, (token, until));
             }
         }
-        let Some(session) = &commit.caller().session else {
+        let Some(session) = &admission.caller.session else {
             return;
         };
-        match (self.since_token.get(&session.id), commit.token()) {
-            (Some(count), Some(_)) => count.store(0, Ordering::Relaxed),
-            (Some(count), None) => {
+        match self.since_token.get(&session.id) {
+            Some(count) if brought => count.store(0, Ordering::Relaxed),
+            Some(count) => {
                 count.fetch_add(1, Ordering::Relaxed);
             }
-            (None, token) => {
-                let first = u32::from(token.is_none());
-                self.since_token.insert(session.id, Arc::new(AtomicU32::new(first)));
+            None => {
+                let first = AtomicU32::new(u32::from(!brought));
+                self.since_token.insert(session.id, Arc::new(first));
             }
         }
     }

@@ -9,7 +9,7 @@ use edgeward_core::address::AddressList;
 use edgeward_core::enroll::CODE_TTL_MS;
 use edgeward_core::policy::{Destination, Policy};
 use edgeward_core::read::credentials::{self, Shaped};
-use edgeward_core::rejection::{Rejection, UpstreamFault};
+use edgeward_core::rejection::{Dependency, Rejection, UpstreamFault};
 use edgeward_core::time::Now;
 use edgeward_core::verify::jwt::VerifiedToken;
 use edgeward_core::verify::owner::OwnerRules;
@@ -24,6 +24,7 @@ use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 
 use crate::answer::{self, Answer};
+use crate::body::BodyMemory;
 use crate::budget::Budgets;
 use crate::continuity::Continuity;
 use crate::directory::Directory;
@@ -63,6 +64,7 @@ pub struct Edge {
     /// Requests of a session since its last JWT, on this node.
     pub(crate) since_token: Cache<SessionIdHash, Arc<AtomicU32>>,
     pub(crate) draining: AtomicBool,
+    pub(crate) body_memory: BodyMemory,
 }
 
 /// Lifetimes and caps that no decision of a request depends on.
@@ -123,7 +125,7 @@ impl From<Rejection> for Failure {
 }
 
 /// What goes with a request on its way.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Journey {
     pub(crate) origin: Origin,
     pub(crate) client: IpAddr,
@@ -134,7 +136,7 @@ pub(crate) struct Journey {
 
 impl Edge {
     /// Answers one request. It always answers.
-    pub async fn answer(&self, request: Request<Incoming>, origin: Origin) -> Answer {
+    pub async fn answer(self: &Arc<Self>, request: Request<Incoming>, origin: Origin) -> Answer {
         let trace = self.traces.trace();
         let began = self.clock.now();
         let policy = self.policy.load_full();
@@ -155,7 +157,7 @@ impl Edge {
 
     /// Judges the shape and goes where the request wants to.
     async fn direct(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
         journey: &Journey,
     ) -> Result<Answer, Failure> {
@@ -188,7 +190,7 @@ impl Edge {
     /// Enrolment is for owners and holders of codes; the deployment's address list and the source's
     /// budget hold for them too.
     async fn enrollment(
-        &self,
+        self: &Arc<Self>,
         destination: &Destination,
         shaped: Shaped,
         body: Incoming,
@@ -260,6 +262,17 @@ impl Edge {
         let proxied = self.trusted_proxies.contains(origin.peer.to_canonical());
         origin.secure
             || (proxied && headers.get("x-forwarded-proto").is_some_and(|proto| proto == "https"))
+    }
+
+    /// Runs what must not stop half way, whatever becomes of the caller's connection: a state that is
+    /// written and a revocation that follows from it belong together.
+    pub(crate) async fn to_the_end<T: Send + 'static>(
+        work: impl Future<Output = Result<T, Rejection>> + Send + 'static,
+    ) -> Result<T, Rejection> {
+        tokio::spawn(work).await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a call did not come to its end");
+            Err(Rejection::Unavailable(Dependency::Database))
+        })
     }
 
     /// Whether the edge is stopping.

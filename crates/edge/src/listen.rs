@@ -111,19 +111,40 @@ impl Listener {
         &self.traffic
     }
 
-    /// Serves until `stop` is cancelled; then takes no more connections, ends streams, lets answers in
-    /// flight finish for a while, and returns.
+    /// Serves until `stop` is cancelled; then ends streams and lets answers in flight finish for a
+    /// while. Who comes in that while is told that the edge is draining.
     pub async fn serve(self, edge: Arc<Edge>, stop: CancellationToken) {
-        let graceful = GracefulShutdown::new();
+        let (served, late) = (GracefulShutdown::new(), GracefulShutdown::new());
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let abort = CancellationToken::new();
         let shared = Arc::new(self);
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = shared.accept(&edge, &served, &places, &abort) => {}
+        }
+        edge.drain();
+        edge.streams().cut_all(CutReason::Draining, edge.clock().now().mono);
+        tokio::select! {
+            finished = tokio::time::timeout(DRAIN, served.shutdown()) => {
+                if finished.is_err() {
+                    tracing::warn!("some answers did not finish in time: their connections are closed");
+                }
+            }
+            () = shared.accept(&edge, &late, &places, &abort) => {}
+        }
+        abort.cancel();
+    }
+
+    /// Accepts connections, each on a task of its own, until it is dropped.
+    async fn accept(
+        self: &Arc<Self>,
+        edge: &Arc<Edge>,
+        graceful: &GracefulShutdown,
+        places: &Arc<Semaphore>,
+        abort: &CancellationToken,
+    ) {
         loop {
-            let accepted = tokio::select! {
-                () = stop.cancelled() => break,
-                accepted = shared.socket.accept() => accepted,
-            };
-            let (stream, peer) = match accepted {
+            let (stream, peer) = match self.socket.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, most likely; connections that end make room.
@@ -132,11 +153,11 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            let Ok(place) = Arc::clone(places).try_acquire_owned() else {
                 tracing::warn!("as many connections as allowed are open: one is turned away");
                 continue;
             };
-            let (shared, edge) = (Arc::clone(&shared), Arc::clone(&edge));
+            let (shared, edge) = (Arc::clone(self), Arc::clone(edge));
             let (watcher, connection) = (graceful.watcher(), abort.child_token());
             tokio::spawn(async move {
                 let closed = connection.clone();
@@ -149,12 +170,6 @@ impl Listener {
                 drop(place);
             });
         }
-        edge.drain();
-        edge.streams().cut_all(CutReason::Draining, edge.clock().now().mono);
-        if tokio::time::timeout(DRAIN, graceful.shutdown()).await.is_err() {
-            tracing::warn!("some answers did not finish in time: their connections are closed");
-        }
-        abort.cancel();
     }
 
     async fn serve_connection(

@@ -22,6 +22,7 @@ use quick_cache::sync::Cache;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
+use crate::body::BodyMemory;
 use crate::budget::Budgets;
 use crate::conn::Traffic;
 use crate::continuity::{Continuity, ContinuityError, MemoryPlan};
@@ -148,6 +149,7 @@ impl Running {
             tokens: Cache::new(REMEMBERED),
             since_token: Cache::new(REMEMBERED),
             draining: AtomicBool::new(false),
+            body_memory: BodyMemory::default(),
             sealer: Arc::clone(&sealer),
             clock,
             entropy,

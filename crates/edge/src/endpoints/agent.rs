@@ -1,7 +1,9 @@
 //! Sessions, tokens and the echo: what an agent asks of the edge itself.
 
+use std::sync::Arc;
+
 use edgeward_core::Rejection;
-use edgeward_core::flow::{Admission, Ask};
+use edgeward_core::flow::{Admission, Ask, Caller};
 use edgeward_core::record::Session;
 use edgeward_core::rejection::Dependency;
 use edgeward_core::time::Now;
@@ -108,21 +110,25 @@ impl Edge {
 
     /// `POST /agent/session/end`: first the session, then its streams.
     pub(crate) async fn session_end(
-        &self,
+        self: &Arc<Self>,
         admission: Admission,
         journey: &Journey,
     ) -> Result<Answer, Rejection> {
-        let caller = admission.caller;
+        // A caller that hangs up now has still asked for it.
+        let (edge, journey) = (Arc::clone(self), journey.clone());
+        Self::to_the_end(async move { edge.end_session(admission.caller, &journey).await }).await
+    }
+
+    async fn end_session(&self, caller: Caller, journey: &Journey) -> Result<Answer, Rejection> {
         let session = caller.session.ok_or(Rejection::SessionRequired)?;
         let payload = json!({"session": session.id.to_string(), "reason": "ended_by_agent"});
         self.record(EventKind::AgentSessionEnded, &caller.agent, payload, journey).await?;
-        self.sessions
-            .end_session(&session.id)
-            .await
-            .map_err(|error| unavailable(error, Dependency::Sessions))?;
+        let ended = self.sessions.end_session(&session.id).await;
         let cut = self.streams.cut_session(&session.id, self.clock.now().mono);
         tracing::debug!(trace_id = %journey.trace, cut, "a session was ended");
-        Ok(answer::no_content())
+        ended
+            .map(|_| answer::no_content())
+            .map_err(|error| unavailable(error, Dependency::Sessions))
     }
 
     /// `POST /agent/token/refresh`: never beyond the session that asks.

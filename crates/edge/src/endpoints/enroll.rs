@@ -1,5 +1,8 @@
 //! Enrolment: an owner is given a code, and whoever holds it completes with a device key.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use edgeward_core::Rejection;
 use edgeward_core::address::AddressList;
 use edgeward_core::enroll::{Completion, Grant};
@@ -22,19 +25,26 @@ use serde_json::json;
 
 use super::agent::{object, unavailable};
 use crate::answer::{self, Answer};
-use crate::body;
+use crate::body::{self, BodyMemory};
 use crate::edge::{Edge, Journey};
 use crate::streams::CutReason;
 
-async fn typed<T: DeserializeOwned>(incoming: Incoming) -> Result<T, Rejection> {
-    let body = body::read(incoming, edgeward_core::policy::MAX_CONTROL_BODY).await?;
+/// How long a body of the control plane may take.
+const BODY_WITHIN: Duration = Duration::from_secs(60);
+
+async fn typed<T: DeserializeOwned>(
+    incoming: Incoming,
+    memory: &BodyMemory,
+) -> Result<T, Rejection> {
+    let limit = edgeward_core::policy::MAX_CONTROL_BODY;
+    let body = body::read(incoming, limit, BODY_WITHIN, memory).await?;
     json::body(body.bytes()).map_err(|fault| Rejection::Malformed(fault.into()))
 }
 
 impl Edge {
     /// `POST /agent/enroll/start`.
     pub(crate) async fn enroll_start(
-        &self,
+        self: &Arc<Self>,
         shaped: Shaped,
         incoming: Incoming,
         journey: &Journey,
@@ -44,7 +54,7 @@ impl Edge {
             "this deployment knows no owners: set one of OWNER_JWKS_URL, OWNER_JWKS_FILE, OWNER_JWT_SECRET",
         ))?;
         let owner = keys.verify_owner(&token, &self.owner_rules, journey.began).await?;
-        let asked: EnrollStart = typed(incoming).await?;
+        let asked: EnrollStart = typed(incoming, &self.body_memory).await?;
         let anew = asked.agent_id;
         let grant = Grant::judge(&owner, asked)?;
         self.check_owner_of(&owner, anew).await?;
@@ -106,11 +116,11 @@ impl Edge {
 
     /// `POST /agent/enroll/challenge`.
     pub(crate) async fn enroll_challenge(
-        &self,
+        self: &Arc<Self>,
         incoming: Incoming,
         journey: &Journey,
     ) -> Result<Answer, Rejection> {
-        let asked: EnrollChallenge = typed(incoming).await?;
+        let asked: EnrollChallenge = typed(incoming, &self.body_memory).await?;
         let code = EnrollCode::parse(&asked.enroll_code).map_err(|_| Rejection::EnrollCode)?;
         let row = self.live_enrollment(&code, journey.began).await?;
         Ok(answer::json(&EnrollChallenged {
@@ -135,11 +145,11 @@ impl Edge {
 
     /// `POST /agent/enroll/complete`.
     pub(crate) async fn enroll_complete(
-        &self,
+        self: &Arc<Self>,
         incoming: Incoming,
         journey: &Journey,
     ) -> Result<Answer, Rejection> {
-        let asked: EnrollComplete = typed(incoming).await?;
+        let asked: EnrollComplete = typed(incoming, &self.body_memory).await?;
         let completion = Completion::judge(asked)?;
         let code_hash = completion.code.hash();
         let row = self.live_enrollment(&completion.code, self.clock.now()).await?;
@@ -155,7 +165,10 @@ impl Edge {
         if !AddressList::new(&row.grant.allowed_cidrs).allows(journey.client) {
             return Err(Rejection::AgentAddress);
         }
-        self.make_agent(row, proven.completion, journey).await
+        // A caller that hangs up now must not keep a revocation from following its re-enrolment.
+        let (edge, journey) = (Arc::clone(self), journey.clone());
+        Self::to_the_end(async move { edge.make_agent(row, proven.completion, &journey).await })
+            .await
     }
 
     /// The device key has signed: the code is redeemed, once.
@@ -198,16 +211,17 @@ impl Edge {
         let redeemed = self
             .durable
             .redeem_code(&row.code_hash, agent, self.owner_rules.max_agents, event, now.wall)
-            .await
-            .map_err(down)?;
-        let epoch = match redeemed {
+            .await;
+        // Also when the answer is an error: it may have been written all the same.
+        if row.agent.is_some() && !matches!(redeemed, Ok(Redeemed::Gone | Redeemed::TooManyAgents))
+        {
+            self.revoke(id).await?;
+        }
+        let epoch = match redeemed.map_err(down)? {
             Redeemed::Done { epoch } => epoch,
             Redeemed::Gone => return Err(Rejection::EnrollCode),
             Redeemed::TooManyAgents => return Err(TOO_MANY_AGENTS),
         };
-        if row.agent.is_some() {
-            self.revoke(id).await?;
-        }
         self.enrolled(row, id, epoch, secret, version, secret_expires_at_ms, now)
     }
 
@@ -240,12 +254,9 @@ impl Edge {
     /// then its streams.
     async fn revoke(&self, id: AgentId) -> Result<(), Rejection> {
         self.directory.forget(id);
-        self.sessions
-            .end_sessions_of(id)
-            .await
-            .map_err(|error| unavailable(error, Dependency::Sessions))?;
+        let ended = self.sessions.end_sessions_of(id).await;
         self.streams.cut_agent(id, CutReason::Reenrolled, self.clock.now().mono);
-        Ok(())
+        ended.map(drop).map_err(|error| unavailable(error, Dependency::Sessions))
     }
 
     #[expect(clippy::too_many_arguments, reason = "the answer names all of them, once")]

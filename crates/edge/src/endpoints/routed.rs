@@ -1,9 +1,12 @@
 //! From an admission to its endpoint; for a route, to its upstream and back as a relayed answer.
 
+use std::sync::Arc;
+
 use edgeward_core::Rejection;
 use edgeward_core::flow::Caller;
 use edgeward_core::policy::Endpoint;
 use edgeward_core::record::Fact;
+use edgeward_core::rejection::UpstreamFault;
 use edgeward_wire::{AgentId, SessionIdHash, header};
 use http::Response;
 
@@ -18,7 +21,7 @@ use crate::violations::Concerned;
 
 impl Edge {
     pub(crate) async fn dispatch(
-        &self,
+        self: &Arc<Self>,
         admitted: Admitted,
         journey: &Journey,
         concerned: Concerned,
@@ -54,6 +57,7 @@ impl Edge {
         refused: impl Fn(Rejection) -> Failure,
     ) -> Result<Answer, Failure> {
         let Admitted { admission, lease, needs } = admitted;
+        let safe = admission.parts.method.is_safe();
         let hop = Hop { secure: self.is_secure(&admission.parts.headers, &journey.origin) };
         let traceparent = self.traces.traceparent(journey.trace);
         let now = self.clock.now();
@@ -65,6 +69,10 @@ impl Edge {
         if answered.is_short() {
             return Ok(relayed(answered, None, None));
         }
+        // What an unsafe request did stands. A refusal would have its sender sign it again.
+        let refused = |rejection: Rejection| {
+            if safe { refused(rejection) } else { Failure::Upstream(UpstreamFault::Withheld) }
+        };
         // It turned out to be a stream: it takes its place, and then what was proven is looked at
         // once more, so that a revocation that came between finds it or is found.
         let lease = match lease {

@@ -25,3 +25,4 @@ mod smuggling;
 mod targets;
 mod tls;
 mod upstream_side;
+mod whole;
