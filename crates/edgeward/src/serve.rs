@@ -53,8 +53,13 @@ async fn serve(config: edgeward_config::Config) -> anyhow::Result<()> {
     let serving = assembled.start();
     let stop_admin = CancellationToken::new();
     let socket = admin.socket_path().display().to_string();
+    let address = admin.tcp_address();
     let operated = tokio::spawn(admin.serve(serving.operators(), stop_admin.clone()));
-    tracing::info!(%socket, "operators are listened to");
+    let shown = address.map(tracing::field::display);
+    tracing::info!(%socket, address = shown, "operators are listened to");
+    if let Some(address) = address {
+        println!("operators on http://{address}");
+    }
     println!("listening on {}", serving.url);
     tokio::select! {
         _ = terminate.recv() => {}

@@ -74,6 +74,12 @@ async fn serve(mut socket: TcpStream) -> std::io::Result<()> {
 
 /// The edge, as the pages say to start it, but on free ports and in a folder of its own.
 async fn edge(folder: &Path) -> (Child, String) {
+    let (child, _, url) = operated_edge(folder).await;
+    (child, url)
+}
+
+/// The same with the operators' URL before the edge's own.
+async fn operated_edge(folder: &Path) -> (Child, String, String) {
     let settings = blocks(CURL, "toml").remove(0).1;
     let upstream = upstream().await.to_string();
     assert!(settings.contains("127.0.0.1:9000"), "{settings}");
@@ -91,18 +97,21 @@ async fn edge(folder: &Path) -> (Child, String) {
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let url = timeout(PATIENCE, async {
+    let urls = timeout(PATIENCE, async {
+        let mut operators = None;
         loop {
             let line = lines.next_line().await.unwrap().expect("the edge ended before it listened");
-            if let Some(url) = line.strip_prefix("listening on ") {
-                return url.trim().to_owned();
+            if let Some(url) = line.strip_prefix("operators on ") {
+                operators = Some(url.trim().to_owned());
+            } else if let Some(url) = line.strip_prefix("listening on ") {
+                return (operators.expect("the operators' URL first"), url.trim().to_owned());
             }
         }
     });
-    let url = url.await.expect("the edge did not listen in time");
+    let (operators, url) = urls.await.expect("the edge did not listen in time");
     // It goes on printing; nobody else reads.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, url)
+    (child, operators, url)
 }
 
 /// Runs a script in a folder of its own and gives what it printed.
@@ -176,18 +185,19 @@ async fn the_commands_of_the_readme_work_in_their_order() {
 }
 
 #[tokio::test]
-async fn the_operators_socket_answers_as_the_page_of_commands_says() {
+async fn the_operators_listener_answers_as_the_page_of_commands_says() {
     let folder = tempfile::tempdir().unwrap();
-    let (_edge, url) = edge(folder.path()).await;
+    let (_edge, operators, url) = operated_edge(folder.path()).await;
     let commands: Vec<String> = blocks(CLI, "console")
         .into_iter()
         .flat_map(|(_, text)| text.lines().map(str::to_owned).collect::<Vec<_>>())
-        .filter(|line| line.contains("--unix-socket"))
-        .map(|line| line.trim_start_matches("$ ").replace("edgeward-data/", "data/"))
+        .filter_map(|line| line.strip_prefix("$ curl ").map(|rest| format!("curl {rest}\n")))
+        .map(|line| line.replace("edgeward-data/", "data/"))
+        .map(|line| line.replace("http://127.0.0.1:8601", &operators))
         .collect();
-    assert_eq!(commands.len(), 1);
-    let out = run(&commands[0], folder.path(), &url).await;
-    assert!(out.contains("\"nonces_held\""), "{out}");
+    assert_eq!(commands.len(), 2);
+    let out = run(&commands.concat(), folder.path(), &url).await;
+    assert_in_order(&out, &["\"nonces_held\"", "\"replay_floor\""]);
 }
 
 /// What does not change from run to run: the names of the steps, and the refusals without times.
