@@ -25,9 +25,9 @@ use crate::conn::Traffic;
 
 /// For so long after a failure to connect an upstream is tried last, in milliseconds.
 const PAUSE_MS: u64 = 5_000;
-/// What is read from an upstream at once, in bytes, at most. A slow reader makes the edge hold up to three of
-/// these and what its own socket's buffer takes.
-const READ_BUFFER: usize = 12 * 1024;
+/// The largest head of an upstream's answer, in bytes. Bodies take less: each read is bounded by the
+/// connection itself.
+const LARGEST_HEAD: usize = 32 * 1024;
 /// Connections kept open to one upstream while nobody uses them.
 const IDLE_CONNECTIONS: usize = 256;
 
@@ -198,7 +198,7 @@ fn client(connect_ms: u64, traffic: Arc<Traffic>) -> HttpClient {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_secs(50))
         .pool_max_idle_per_host(IDLE_CONNECTIONS)
-        .http1_max_buf_size(READ_BUFFER)
+        .http1_max_buf_size(LARGEST_HEAD)
         .build(CountedConnector::new(https, traffic))
 }
 

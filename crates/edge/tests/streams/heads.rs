@@ -1,6 +1,6 @@
 //! Heads have so many fields and so many bytes and no more, in both versions of HTTP.
 
-use edgeward_testkit::{Agent, Answer, Conn, Signed, TestEdge, Upstream};
+use edgeward_testkit::{Agent, Answer, Conn, Reply, Signed, TestEdge, Upstream};
 
 use crate::h2;
 
@@ -94,4 +94,20 @@ async fn http2_has_the_same_limits() {
     }
     assert_eq!(client.send(&agent.signed("GET", "/v1/")).await.status(), 200);
     assert_eq!(upstream.count(), 2);
+}
+
+#[tokio::test]
+async fn an_upstreams_head_may_have_32_kib_and_a_larger_one_is_its_failure() {
+    let (upstream, edge, agent) = scene().await;
+    for (size, status) in [(24 * 1024, 200), (31 * 1024, 200), (40 * 1024, 502)] {
+        let line = ("x-long".to_owned(), "a".repeat(size));
+        upstream.plan(move |_| Reply::Whole(200, vec![line.clone()], b"whole".to_vec()));
+        let answer = agent.signed("GET", "/v1/").send(&edge).await.expect(status);
+        if status == 200 {
+            assert_eq!(answer.header("x-long").map(str::len), Some(size));
+            assert_eq!(answer.body, b"whole");
+        } else {
+            assert_eq!(answer.code(), Some("upstream_failed"));
+        }
+    }
 }
