@@ -31,6 +31,7 @@ pub mod setup;
 pub mod streams;
 pub mod tls;
 mod trace;
+mod upkeep;
 mod value;
 mod violations;
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use edgeward_config::{self as config, Config, RouteConfig};
@@ -33,6 +32,7 @@ use crate::forward::{Forwarder, SetupError};
 use crate::meter::Meter;
 use crate::streams::Streams;
 use crate::trace::TraceSource;
+use crate::upkeep::Upkeep;
 use crate::violations::Violations;
 
 /// Places for live nonces in memory, about 110 MB when all are taken. At the default rate and
@@ -159,32 +159,21 @@ impl Running {
     }
 
     /// The tasks beside requests: marks, ends of streams, sweeping, refusals to disk. They end with
-    /// `stop`.
-    pub fn spawn_upkeep(&self, stop: CancellationToken) {
-        let continuity = Arc::clone(&self.continuity);
-        let marks = stop.clone();
-        tokio::spawn(async move {
-            tokio::select! {
-                () = continuity.run() => {}
-                () = marks.cancelled() => {}
-            }
-        });
-        let (edge, memory) = (Arc::clone(&self.edge), Arc::clone(self.continuity.memory()));
-        tokio::spawn(async move {
-            let mut beat = tokio::time::interval(Duration::from_millis(100));
-            beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-            for count in 0u64.. {
-                tokio::select! {
-                    _ = beat.tick() => {}
-                    () = stop.cancelled() => break,
-                }
-                edge.streams().reap(edge.clock().now().mono);
-                if count % 10 == 0 {
-                    edge.flush_violations().await;
-                    memory.sweep();
-                }
-            }
-        });
+    /// `stop`. The token that it answers is cancelled when one of them has died: the process must
+    /// stop then, in order.
+    pub fn spawn_upkeep(&self, stop: CancellationToken) -> CancellationToken {
+        let (reaped, flushed) = (Arc::clone(&self.edge), Arc::clone(&self.edge));
+        let memory = Arc::clone(self.continuity.memory());
+        let upkeep = Upkeep {
+            marks: Arc::clone(&self.continuity).run(),
+            reap: move || reaped.streams().reap(reaped.clock().now().mono),
+            flush: move || {
+                let edge = Arc::clone(&flushed);
+                async move { edge.flush_violations().await }
+            },
+            sweep: move || memory.sweep(),
+        };
+        upkeep.spawn(&stop)
     }
 
     /// Ends the run in order, after the listeners have stopped.

@@ -65,13 +65,13 @@ impl Assembled {
         let stop = CancellationToken::new();
         // Upkeep outlives the listener: streams must go on being reaped while they drain.
         let upkeep = CancellationToken::new();
-        running.spawn_upkeep(upkeep.clone());
+        let broken = running.spawn_upkeep(upkeep.clone());
         if let Some(tls) = tls {
             tokio::spawn(watch_certificate(tls, upkeep.clone()));
         }
         let listening = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
         let started = running.edge.clock().now().mono;
-        Serving { running, url, started, store, stop, upkeep, listening }
+        Serving { running, url, started, store, stop, upkeep, broken, listening }
     }
 }
 
@@ -84,6 +84,7 @@ pub(crate) struct Serving {
     store: Arc<SqliteStore>,
     stop: CancellationToken,
     upkeep: CancellationToken,
+    broken: CancellationToken,
     listening: JoinHandle<()>,
 }
 
@@ -96,6 +97,11 @@ impl Serving {
             durable: self.store.clone(),
             started: self.started,
         })
+    }
+
+    /// Cancelled when it cannot go on and must be stopped.
+    pub(crate) fn broken(&self) -> &CancellationToken {
+        &self.broken
     }
 
     /// Stops in order: answers in flight finish, streams end, and what is in memory goes to disk.

@@ -64,7 +64,9 @@ async fn serve(config: edgeward_config::Config) -> anyhow::Result<()> {
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
+        () = serving.broken().cancelled() => {}
     }
+    let broken = serving.broken().is_cancelled();
     tracing::info!("stopping");
     let stopped = serving.stop().await;
     // The operators' side goes last: it tells that the edge is stopping.
@@ -72,5 +74,6 @@ async fn serve(config: edgeward_config::Config) -> anyhow::Result<()> {
     operated.await?;
     stopped?;
     tracing::info!("stopped in order");
+    anyhow::ensure!(!broken, "a task that the edge cannot run without has died: see the log");
     Ok(())
 }
