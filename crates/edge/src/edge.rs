@@ -318,3 +318,28 @@ impl std::fmt::Debug for Edge {
         f.debug_struct("Edge").field("streams", &self.streams).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::FutureExt as _;
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn work_goes_on_when_its_caller_is_gone() {
+        let ((release, gate), (done, finished)) = (oneshot::channel::<()>(), oneshot::channel());
+        let mut call = Box::pin(Edge::to_the_end(async move {
+            gate.await.map_err(|_| Rejection::Draining)?;
+            let _ = done.send(());
+            Ok(())
+        }));
+        assert!((&mut call).now_or_never().is_none());
+        drop(call);
+        release.send(()).unwrap();
+        let waited = tokio::time::timeout(Duration::from_secs(30), finished).await;
+        assert_eq!(waited, Ok(Ok(())));
+    }
+}
