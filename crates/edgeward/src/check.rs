@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 use comfy_table::Table;
-use edgeward_config::{Finding, Level, Profile};
+use edgeward_config::{Finding, Kek as KekSetting, Level, Profile, Sources};
+use edgeward_keys::Kek;
 
 use crate::exit;
 use crate::settings::{SettingArgs, now_ms};
@@ -43,7 +44,8 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
         ProfileName::Development => Profile::Development,
         ProfileName::Production => Profile::Production,
     });
-    let findings = edgeward_config::judge(&sources, profile, now_ms());
+    let mut findings = edgeward_config::judge(&sources, profile, now_ms());
+    findings.extend(kek_fault(&sources));
     let fatal = findings.iter().any(|finding| finding.level == Level::Error);
     if args.json {
         match serde_json::to_string_pretty(&findings) {
@@ -54,6 +56,25 @@ pub(crate) fn run(args: &CheckArgs) -> ExitCode {
         print_table(&findings);
     }
     if fatal { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// The form of a key is the key crate's to judge; a start would.
+fn kek_fault(sources: &Sources) -> Option<Finding> {
+    let loaded = edgeward_config::load(sources, now_ms()).ok()?;
+    let read = match &loaded.config.kek {
+        KekSetting::File(path) => Kek::from_file(path),
+        KekSetting::Env { value, .. } => Kek::from_text(value.expose()),
+        // It is made at the first start.
+        KekSetting::Generated(_) => return None,
+    };
+    let fault = read.err()?;
+    Some(Finding {
+        setting: "EDGE_KEK".to_owned(),
+        level: Level::Error,
+        found: fault.to_string(),
+        expected: "32 random bytes: raw, or 64 hex digits, or 44 characters of base64".to_owned(),
+        what_to_do: "Make one with: openssl rand -hex 32".to_owned(),
+    })
 }
 
 fn print_table(findings: &[Finding]) {

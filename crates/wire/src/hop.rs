@@ -23,12 +23,14 @@ pub const HOP_BY_HOP: [&str; 13] = [
 pub const CREDENTIALS: [&str; 4] = ["authorization", "apikey", "x-api-key", "cookie"];
 
 /// What proves an agent, and by what a caller could lie about who or where it is or what it asks.
-pub const CLAIMS: [&str; 22] = [
+pub const CLAIMS: [&str; 26] = [
     "x-signature",
     "x-nonce",
     "x-timestamp",
     "x-session-id",
     "x-trace-id",
+    "x-secret-version",
+    "x-session-expires-ms",
     "forwarded",
     "via",
     "x-real-ip",
@@ -39,6 +41,8 @@ pub const CLAIMS: [&str; 22] = [
     "fastly-client-ip",
     "x-original-url",
     "x-original-host",
+    "x-original-method",
+    "x-proxyuser-ip",
     "x-rewrite-url",
     "x-http-method-override",
     "x-http-method",

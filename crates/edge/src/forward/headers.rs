@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use edgeward_core::flow::Caller;
 use edgeward_wire::{header, hop};
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+    TRANSFER_ENCODING,
 };
 
 use super::RouteTarget;
@@ -32,7 +33,9 @@ fn connection_names(headers: &HeaderMap) -> Vec<HeaderName> {
 /// Whether a header of the request goes on to the upstream. A route lets cookies pass by naming them.
 fn crosses(name: &HeaderName, listed: &[HeaderName], passed: Option<&[HeaderName]>) -> bool {
     let named = passed.is_some_and(|passed| passed.contains(name));
-    (named || passed.is_none()) && hop::may_pass(name.as_str(), named) && !listed.contains(name)
+    // What is signed arrives: `Connection` is not, and anybody on the way could have written it.
+    let dropped = listed.contains(name) && name != CONTENT_TYPE;
+    (named || passed.is_none()) && hop::may_pass(name.as_str(), named) && !dropped
 }
 
 /// What the upstream gets. The edge's own headers are written last, so that nothing the caller says

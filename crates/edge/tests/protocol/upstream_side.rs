@@ -253,3 +253,16 @@ async fn a_proxy_is_believed_when_it_is_listed_and_read_from_the_right() {
     let lie = agent.signed("GET", "/inside/x").header("X-Forwarded-For", "198.51.100.7");
     lie.send(&edge).await.refused("address_not_allowed");
 }
+
+#[tokio::test]
+async fn connection_takes_nothing_away_that_is_signed() {
+    let upstream = Upstream::start().await;
+    let edge = TestEdge::start(&upstream).await;
+    let agent = Agent::enroll(&edge).await;
+    let request = agent.signed("POST", "/v1/x").content_type("application/json").body("{}");
+    let request = request.header("connection", "content-type, x-other").header("x-other", "1");
+    request.send(&edge).await.expect(200);
+    let seen = upstream.last();
+    assert_eq!(seen.header("content-type").as_deref(), Some("application/json"));
+    assert_eq!(seen.header("x-other"), None);
+}
