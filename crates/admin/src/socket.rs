@@ -8,10 +8,10 @@ use std::os::unix::fs::{
 };
 use std::path::{Path, PathBuf};
 
+use edgeward_keys::private_file;
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::error::BindError;
-use crate::token::folder_of;
 
 /// The listening socket and its file, which is removed when this is dropped.
 #[derive(Debug)]
@@ -77,7 +77,7 @@ pub(crate) fn own_uid() -> io::Result<u32> {
 }
 
 fn make_private_folder(path: &Path, own_uid: u32) -> Result<(), BindError> {
-    let folder = folder_of(path);
+    let folder = private_file::folder_of(path);
     let fault = |error: io::Error| BindError::socket(path, &error);
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
     let metadata = fs::metadata(folder).map_err(fault)?;

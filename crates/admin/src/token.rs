@@ -2,16 +2,16 @@
 //! and kept in a file; the listener itself keeps no more than its SHA-256.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::digest::{self, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use edgeward_keys::{Entropy, EntropyError, EntropyExt as _};
+use edgeward_keys::{Entropy, EntropyError, EntropyExt as _, private_file};
 use zeroize::Zeroizing;
 
 const PREFIX: &str = "ewop_";
@@ -144,43 +144,19 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// Writes a new token beside `path` and links it there, so that the name never stands for half a
-/// token; a file that came to be meanwhile stays.
+/// Writes a new token, once, in a folder of its own.
 fn create(path: &Path, entropy: &dyn Entropy) -> Result<(), TokenError> {
     let mut raw = Zeroizing::new([0u8; 32]);
     entropy.fill(raw.as_mut_slice())?;
     let encoded = Zeroizing::new(URL_SAFE_NO_PAD.encode(raw.as_slice()));
     let line = Zeroizing::new([PREFIX, &encoded, "\n"].concat());
-    let mut draft = path.file_name().unwrap_or_default().to_owned();
-    draft.push(format!(".{}.draft", URL_SAFE_NO_PAD.encode(entropy.bytes::<9>()?)));
-    let draft = path.with_file_name(draft);
-
-    let fault = |error: io::Error| file_fault(path, &error);
-    let folder = folder_of(path);
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
-    let made = write_private(&draft, line.as_bytes())
-        .and_then(|()| match fs::hard_link(&draft, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        })
-        // Without this the name could be lost with the power, after somebody noted the token.
-        .and_then(|()| File::open(folder)?.sync_all());
-    let removed = fs::remove_file(&draft);
-    made.and(removed).map_err(fault)
-}
-
-fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-/// The folder that a path is in.
-pub(crate) fn folder_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        Some(_) | None => Path::new("."),
-    }
+    let random = entropy.bytes::<8>()?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(private_file::folder_of(path))
+        .and_then(|()| private_file::create(path, line.as_bytes(), random))
+        .map_err(|error| file_fault(path, &error))
 }
 
 fn file_fault(path: &Path, error: &io::Error) -> TokenError {

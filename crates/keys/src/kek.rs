@@ -4,9 +4,9 @@
 //! this process, from a file or an environment variable.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 use async_trait::async_trait;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 use crate::encoding::{fingerprint, hex};
 use crate::entropy::{Entropy, EntropyExt as _};
 use crate::error::KeysError;
+use crate::private_file;
 
 /// A data key in the clear.
 pub type DataKey = Zeroizing<[u8; 32]>;
@@ -209,50 +210,14 @@ fn refuse_exposed(_: &Path, _: &File) -> Result<(), KeysError> {
     Ok(())
 }
 
-/// Writes a new key beside `path` and links it there, so that the name never stands for half a key;
-/// a file that came to be meanwhile stays.
+/// Writes a new key, once.
 fn make_file(path: &Path, entropy: &dyn Entropy) -> Result<(), KeysError> {
     let mut key = Zeroizing::new([0u8; 32]);
     entropy.fill(key.as_mut_slice())?;
     let mut text = Zeroizing::new(hex(key.as_slice()));
     text.push('\n');
-    let draft = draft_beside(path, &hex(&entropy.bytes::<8>()?));
-    let made = write_private(&draft, text.as_bytes())
-        .and_then(|()| match std::fs::hard_link(&draft, path) {
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        })
-        .and_then(|()| sync_folder_of(path));
-    let removed = std::fs::remove_file(&draft);
-    made.and(removed).map_err(|error| file_fault(path, &error))
-}
-
-fn draft_beside(path: &Path, random: &str) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{random}.draft"));
-    path.with_file_name(name)
-}
-
-fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path)?;
-    file.write_all(content)?;
-    file.sync_all()
-}
-
-/// Without this the new name could be lost with the power, and all that the key sealed with it.
-fn sync_folder_of(path: &Path) -> std::io::Result<()> {
-    if cfg!(not(unix)) {
-        return Ok(());
-    }
-    let folder = match path.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        Some(_) | None => Path::new("."),
-    };
-    File::open(folder)?.sync_all()
+    private_file::create(path, text.as_bytes(), entropy.bytes::<8>()?)
+        .map_err(|error| file_fault(path, &error))
 }
 
 #[cfg(test)]

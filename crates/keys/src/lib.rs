@@ -6,6 +6,7 @@
 //! * [`ring`] – the keys that sign JWTs, their JWKS, and the snapshot that verifies
 //! * [`owner`] – where owners' verification keys come from: a shared secret, a file, a URL
 //! * [`jwks`] – reading a JWK set of others
+//! * [`private_file`] – files that hold a secret
 //!
 //! Nothing here holds a key that can be printed: `Debug` masks, and what is dropped is wiped.
 //! Nothing here makes a connection: fetching is handed in ([`owner::FetchJwks`]).
@@ -17,6 +18,7 @@ pub mod error;
 pub mod jwks;
 pub mod kek;
 pub mod owner;
+pub mod private_file;
 pub mod ring;
 pub mod sealing;
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn a_file_that_others_may_read_is_refused_with_the_way_out() {
 fn a_file_that_holds_something_else_is_refused_and_kept() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("operator.token");
-    write_private(&path, b"ewop_short\n").unwrap();
+    private_file::create(&path, b"ewop_short\n", [1; 8]).unwrap();
     let refused = OperatorToken::make_file(&path, &SystemEntropy).unwrap_err();
     assert!(matches!(refused, TokenError::Form { .. }));
     assert!(!refused.to_string().contains("short"));
