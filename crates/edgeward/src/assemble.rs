@@ -121,8 +121,13 @@ impl Serving {
 async fn watch_certificate(tls: Arc<TlsFiles>, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(CERTIFICATE_CHECK) => tls.refresh(),
+            () = tokio::time::sleep(CERTIFICATE_CHECK) => {}
             () = stop.cancelled() => return,
+        }
+        let files = Arc::clone(&tls);
+        // A disk that hangs must not hold up a worker of the runtime.
+        if let Err(error) = tokio::task::spawn_blocking(move || files.refresh()).await {
+            tracing::error!(%error, "the certificate's files could not be looked at");
         }
     }
 }

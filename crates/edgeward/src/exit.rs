@@ -7,6 +7,9 @@ use std::process::ExitCode;
 /// Wrong usage or settings.
 pub(crate) const USAGE: u8 = 2;
 
+/// Nobody was reached, or no answer came in time.
+pub(crate) const NETWORK: u8 = 3;
+
 /// Says what failed, and is 1.
 pub(crate) fn failed(what: impl Display) -> ExitCode {
     eprintln!("error: {what}");

@@ -10,6 +10,7 @@ mod exit;
 mod operators;
 mod serve;
 mod settings;
+mod status;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -40,6 +41,8 @@ enum Command {
     Demo(demo::DemoArgs),
     /// Run the edge.
     Serve(serve::ServeArgs),
+    /// How the edge of this machine fares.
+    Status(status::StatusArgs),
     /// Judge settings without starting anything.
     Check(check::CheckArgs),
     /// Print the settings in force and where each came from, secrets masked.
@@ -64,6 +67,7 @@ async fn run(command: Command) -> ExitCode {
     match command {
         Command::Demo(args) => demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
+        Command::Status(args) => status::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Agent(command) => agent::run(command).await,

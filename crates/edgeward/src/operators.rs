@@ -1,5 +1,6 @@
 //! What the operators' listener tells of the running edge.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,13 +23,21 @@ pub(crate) struct Operators {
 /// who may come near.
 pub(crate) async fn bind(config: &Config) -> anyhow::Result<AdminServer> {
     std::fs::create_dir_all(&config.data_dir)?;
-    let folder = config.data_dir.join("admin");
     let admin = AdminConfig {
-        socket_path: folder.join("admin.sock"),
+        socket_path: socket_path(config),
         tcp: Some(config.admin_listen),
-        token_file: folder.join("operator.token"),
+        token_file: folder(config).join("operator.token"),
     };
     Ok(AdminServer::bind(admin).await?)
+}
+
+/// Where operators on this machine reach the edge.
+pub(crate) fn socket_path(config: &Config) -> PathBuf {
+    folder(config).join("admin.sock")
+}
+
+fn folder(config: &Config) -> PathBuf {
+    config.data_dir.join("admin")
 }
 
 #[async_trait]
