@@ -57,6 +57,7 @@ impl TlsFiles {
     }
 
     /// Takes the files up again if they changed; a bad new one leaves the last good one in place.
+    /// Reads files: not to be called on a worker of the runtime.
     pub fn refresh(&self) {
         let stamps = stamps(&self.cert, &self.key, self.client_ca.as_ref());
         if stamps == self.current.load().1 {
