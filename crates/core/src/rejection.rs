@@ -259,6 +259,40 @@ impl Rejection {
         }
     }
 
+    /// Whether a refusal of the assessment says that the caller is the agent: the signature had held,
+    /// or the token where there is no signature.
+    pub fn follows_proof(&self, signed: bool) -> bool {
+        match self.spec().code {
+            Code::AgentBlocked
+            | Code::AddressNotAllowed
+            | Code::RouteUnknown
+            | Code::ScopeMissing
+            | Code::DeviceProofInvalid
+            | Code::NonceRequired
+            | Code::RequestMalformed => true,
+            Code::TokenRequired | Code::TokenInvalid => signed,
+            Code::TargetAmbiguous
+            | Code::CredentialsMissing
+            | Code::TimestampOutsideWindow
+            | Code::SessionRequired
+            | Code::SessionInvalid
+            | Code::SignatureInvalid
+            | Code::NonceReplayed
+            | Code::EnrollCodeInvalid
+            | Code::OwnerNotAllowed
+            | Code::NothingPrepared
+            | Code::BodyTooLarge
+            | Code::RateLimited
+            | Code::BackingOff
+            | Code::TooManyStreams
+            | Code::UpstreamFailed
+            | Code::UpstreamTimeout
+            | Code::DependencyUnavailable
+            | Code::Starting
+            | Code::Draining => false,
+        }
+    }
+
     /// What may be told of a request that is wrong in itself.
     pub fn detail(&self) -> Option<&str> {
         if let Self::Malformed(detail) = self {

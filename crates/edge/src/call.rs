@@ -16,9 +16,8 @@ use edgeward_core::record::{Fact, Session};
 use edgeward_core::time::{MonoMs, Now};
 use edgeward_core::verify::jwt::VerifiedToken;
 use edgeward_store::StoreError;
-use edgeward_wire::{AgentId, Code, SessionIdHash, header};
+use edgeward_wire::{AgentId, SessionIdHash, header};
 use http::HeaderValue;
-use http::request::Parts;
 use hyper::body::Incoming;
 
 use crate::answer::Answer;
@@ -103,9 +102,9 @@ impl Edge {
         let now = self.clock.now();
         let text = checked.bearer().map(token_hash);
         let token = self.token(text.as_ref(), now);
-        let signed = !is_token_alone(checked.head());
+        let signed = !checked.speaks_by_token_alone();
         let commit = checked.assess(now, body, token).inspect_err(|rejection| {
-            concerned.verified = comes_after_proof(rejection, signed);
+            concerned.verified = rejection.follows_proof(signed);
         })?;
         concerned.verified = true;
         let token = commit.token().cloned();
@@ -245,46 +244,6 @@ impl Edge {
                 Outcome::Unavailable
             }
         }
-    }
-}
-
-/// Whether a JWT is all the proof that a request brought.
-fn is_token_alone(head: &Parts) -> bool {
-    !head.headers.contains_key(&header::X_SIGNATURE)
-        && !head.headers.contains_key(&header::X_AGENT_SECRET)
-}
-
-/// Whether a refusal of the assessment says that the caller is the agent: the signature had held, or
-/// the token where there is no signature.
-fn comes_after_proof(rejection: &Rejection, signed: bool) -> bool {
-    match rejection.spec().code {
-        Code::AgentBlocked
-        | Code::AddressNotAllowed
-        | Code::RouteUnknown
-        | Code::ScopeMissing
-        | Code::DeviceProofInvalid
-        | Code::NonceRequired
-        | Code::RequestMalformed => true,
-        Code::TokenRequired | Code::TokenInvalid => signed,
-        Code::TargetAmbiguous
-        | Code::CredentialsMissing
-        | Code::TimestampOutsideWindow
-        | Code::SessionRequired
-        | Code::SessionInvalid
-        | Code::SignatureInvalid
-        | Code::NonceReplayed
-        | Code::EnrollCodeInvalid
-        | Code::OwnerNotAllowed
-        | Code::NothingPrepared
-        | Code::BodyTooLarge
-        | Code::RateLimited
-        | Code::BackingOff
-        | Code::TooManyStreams
-        | Code::UpstreamFailed
-        | Code::UpstreamTimeout
-        | Code::DependencyUnavailable
-        | Code::Starting
-        | Code::Draining => false,
     }
 }
 

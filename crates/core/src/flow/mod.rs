@@ -307,6 +307,11 @@ impl Checked {
         self.screened.max_body()
     }
 
+    /// Whether a JWT is all the proof that the request brought.
+    pub fn speaks_by_token_alone(&self) -> bool {
+        matches!(self.screened.proof, Proof::Token)
+    }
+
     /// The JWT's text, for finding a remembered one.
     pub fn bearer(&self) -> Option<&str> {
         match self.screened.request.need.token {
