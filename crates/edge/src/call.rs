@@ -9,7 +9,7 @@ use edgeward_core::Rejection;
 use edgeward_core::flow::{
     Admission, Caller, Commit, Facts, Floor, Outcome, Presented, ProvenBy, Token,
 };
-use edgeward_core::nonce::Claim;
+use edgeward_core::nonce::{Claim, ClaimOutcome};
 use edgeward_core::policy::Endpoint;
 use edgeward_core::read::credentials::Shaped;
 use edgeward_core::record::{Fact, Session};
@@ -229,6 +229,7 @@ impl Edge {
         if let Some(continuity) = &self.continuity {
             continuity.watch_clock(self.clock.now());
         }
+        let floor = self.claims.replay_floor();
         let first = self.claims.claim_nonce_and_rate(claim).await;
         let result = match (first, &self.continuity) {
             (Err(StoreError::MarkLapsed), Some(continuity)) => match continuity.renew().await {
@@ -237,6 +238,13 @@ impl Edge {
             },
             (first, _) => first,
         };
+        // A step of the clock while the claim was made: what it was held against is void.
+        if let Some(continuity) = &self.continuity {
+            continuity.watch_clock(self.clock.now());
+        }
+        if self.claims.replay_floor() != floor {
+            return Outcome::Claimed(ClaimOutcome::Stale);
+        }
         match result {
             Ok(outcome) => Outcome::Claimed(outcome),
             Err(error) => {
