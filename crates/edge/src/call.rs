@@ -226,28 +226,25 @@ impl Edge {
 
     /// The claim; when the mark of the clock has lapsed it is renewed first, once.
     async fn claim(&self, claim: &Claim) -> Outcome {
-        if let Some(continuity) = &self.continuity {
-            continuity.watch_clock(self.clock.now());
-        }
-        let floor = self.claims.replay_floor();
-        let first = self.claims.claim_nonce_and_rate(claim).await;
-        let result = match (first, &self.continuity) {
-            (Err(StoreError::MarkLapsed), Some(continuity)) => match continuity.renew().await {
-                Ok(()) => self.claims.claim_nonce_and_rate(claim).await,
-                Err(error) => Err(error),
-            },
-            (first, _) => first,
+        let made = match &self.continuity {
+            None => Some(self.claims.claim_nonce_and_rate(claim).await),
+            Some(continuity) => {
+                let marked = async {
+                    match self.claims.claim_nonce_and_rate(claim).await {
+                        Err(StoreError::MarkLapsed) => {
+                            continuity.renew().await?;
+                            self.claims.claim_nonce_and_rate(claim).await
+                        }
+                        first => first,
+                    }
+                };
+                continuity.watched(marked).await
+            }
         };
-        // A step of the clock while the claim was made: what it was held against is void.
-        if let Some(continuity) = &self.continuity {
-            continuity.watch_clock(self.clock.now());
-        }
-        if self.claims.replay_floor() != floor {
-            return Outcome::Claimed(ClaimOutcome::Stale);
-        }
-        match result {
-            Ok(outcome) => Outcome::Claimed(outcome),
-            Err(error) => {
+        match made {
+            None => Outcome::Claimed(ClaimOutcome::Stale),
+            Some(Ok(outcome)) => Outcome::Claimed(outcome),
+            Some(Err(error)) => {
                 tracing::error!(%error, "a claim could not be decided");
                 Outcome::Unavailable
             }

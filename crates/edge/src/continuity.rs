@@ -14,6 +14,7 @@ use edgeward_core::time::{MonoMs, Now, WallMs};
 use edgeward_keys::{Purpose, Sealer};
 use edgeward_store::durable::{Durable, LastRun, Sealed};
 use edgeward_store::memory::MemoryStore;
+use edgeward_store::shared::Claims as _;
 use edgeward_store::{Clock, StoreError};
 use tokio::sync::{Mutex, Notify};
 use zeroize::Zeroizing;
@@ -177,11 +178,21 @@ impl Continuity {
         &self.memory
     }
 
-    /// Looks, before a claim, whether the wall clock was set back further than the memory of nonces
+    /// Makes a claim under the watch of the clock. `None` when the floor went up meanwhile: what the
+    /// claim was held against is void then.
+    pub async fn watched<T>(&self, claim: impl Future<Output = T>) -> Option<T> {
+        self.watch_clock(self.clock.now());
+        let floor = self.memory.replay_floor();
+        let made = claim.await;
+        self.watch_clock(self.clock.now());
+        (self.memory.replay_floor() == floor).then_some(made)
+    }
+
+    /// Looks, beside a claim, whether the wall clock was set back further than the memory of nonces
     /// reaches. Nonces are remembered by time that passes; after such a step they would be forgotten
     /// before the wall clock shows their timestamps once more, so the floor goes over all that can
     /// have been granted.
-    pub fn watch_clock(&self, now: Now) {
+    fn watch_clock(&self, now: Now) {
         let offset = offset(now);
         let highest = self.highest.fetch_max(offset, Ordering::SeqCst).max(offset);
         let back_ms = u64::try_from(highest.saturating_sub(offset)).unwrap_or(0);
@@ -413,8 +424,12 @@ mod tests {
     const NOW: WallMs = WallMs(1_764_000_000_000);
 
     async fn scene() -> (Arc<FakeDurable>, Arc<Continuity>) {
+        scene_by(&ManualClock::at(NOW)).await
+    }
+
+    async fn scene_by(clock: &ManualClock) -> (Arc<FakeDurable>, Arc<Continuity>) {
         let durable = Arc::new(FakeDurable::new());
-        let clock: Arc<dyn Clock> = Arc::new(ManualClock::at(NOW));
+        let clock: Arc<dyn Clock> = Arc::new(clock.clone());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let folder = tempfile::tempdir().unwrap();
         let kek = Kek::generate_file(&folder.path().join("kek"), &*entropy).unwrap();
@@ -448,6 +463,17 @@ mod tests {
             tokio::task::yield_now().await;
         }
         all
+    }
+
+    #[tokio::test]
+    async fn a_claim_is_void_when_the_clock_is_set_back_while_it_is_made() {
+        let clock = ManualClock::at(NOW);
+        let (durable, continuity) = scene_by(&clock).await;
+        durable.let_mark.add_permits(1);
+        continuity.renew().await.unwrap();
+        assert_eq!(continuity.watched(async { "steady" }).await, Some("steady"));
+        let set_back = async { clock.set_wall(NOW.minus(60_000)) };
+        assert_eq!(continuity.watched(set_back).await, None);
     }
 
     #[tokio::test(start_paused = true)]

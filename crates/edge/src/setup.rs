@@ -270,7 +270,12 @@ fn owner_rules(config: &Config) -> Result<OwnerRules, EdgeError> {
 
 async fn owner_keys(config: &Config) -> Result<Option<Arc<OwnerKeySource>>, EdgeError> {
     let source = match &config.owner.source {
-        None => return Ok(None),
+        None => {
+            tracing::warn!(
+                "no owner can enrol an agent: set one of OWNER_JWKS_URL, OWNER_JWKS_FILE, OWNER_JWT_SECRET"
+            );
+            return Ok(None);
+        }
         Some(config::OwnerKeys::Hs256Secret(secret)) => {
             OwnerKeySource::shared(Zeroizing::new(secret.expose().as_bytes().to_vec()))
                 .map_err(|fault| EdgeError::OwnerKeys(fault.to_string()))?

@@ -51,7 +51,12 @@ impl Edge {
             .await
             .map_err(|error| unavailable(error, Dependency::Sessions))?;
         // The agent may have been revoked while its session was being made.
-        self.recheck_epoch(&caller.agent, &id, now).await?;
+        let facts = self.facts((None, agent.id), now).await;
+        if let Err(rejection) = caller.holds(&facts, now) {
+            // Nobody was told of the session; it dies unused even if this fails.
+            let _ = self.sessions.end_session(&id.hash()).await;
+            return Err(rejection);
+        }
         Ok(answer::json(&SessionStarted {
             session_id: id,
             session_salt: salt,
@@ -62,28 +67,6 @@ impl Edge {
             require_nonce: policy.require_nonce,
             server_time_ms: now.wall.0,
         }))
-    }
-
-    async fn recheck_epoch(
-        &self,
-        agent: &edgeward_core::record::Agent,
-        session: &SessionId,
-        now: Now,
-    ) -> Result<(), Rejection> {
-        use edgeward_core::record::{Fact, Standing};
-        let current = self.directory.look(agent.id, now).await;
-        match current {
-            Fact::Answered(Some(current))
-                if current.epoch == agent.epoch && current.standing == Standing::Active =>
-            {
-                Ok(())
-            }
-            Fact::Answered(_) | Fact::Unavailable => {
-                // Nobody was told of the session; it dies unused even if this fails.
-                let _ = self.sessions.end_session(&session.hash()).await;
-                Err(Rejection::WrongSignature)
-            }
-        }
     }
 
     /// `POST /agent/session/extend`: the session and all its streams live on.

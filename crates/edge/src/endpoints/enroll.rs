@@ -50,9 +50,10 @@ impl Edge {
         journey: &Journey,
     ) -> Result<Answer, Rejection> {
         let token = read_bearer(shaped.headers())?.ok_or(Rejection::OwnerTokenRequired)?;
-        let keys = self.owner_keys.as_ref().ok_or(Rejection::OwnerNotAllowed(
-            "this deployment knows no owners: set one of OWNER_JWKS_URL, OWNER_JWKS_FILE, OWNER_JWT_SECRET",
-        ))?;
+        let keys = self
+            .owner_keys
+            .as_ref()
+            .ok_or(Rejection::OwnerNotAllowed("this deployment knows no owners"))?;
         let owner = keys.verify_owner(&token, &self.owner_rules, journey.began).await?;
         let asked: EnrollStart = typed(incoming, &self.body_memory).await?;
         let anew = asked.agent_id;

@@ -87,8 +87,6 @@ impl Relay {
     }
 }
 
-use std::future::Future as _;
-
 impl Body for Relay {
     type Data = Bytes;
     type Error = Broken;
