@@ -1,6 +1,6 @@
 //! What a request claims, last and at once: its nonce and its share of the rate.
 
-use edgeward_wire::{AgentId, Nonce};
+use edgeward_wire::{AgentId, Nonce, SessionIdHash};
 
 use crate::limit::gcra::Rate;
 use crate::time::WallMs;
@@ -42,6 +42,7 @@ pub struct Charge {
 #[derive(Debug, Clone)]
 pub struct Claim {
     pub(crate) agent: AgentId,
+    pub(crate) session: Option<SessionIdHash>,
     pub(crate) nonce: Option<NonceKey>,
     pub(crate) timestamp: Option<WallMs>,
     pub(crate) window_ms: u64,
@@ -56,9 +57,30 @@ impl Claim {
         self.agent
     }
 
+    /// The session that the request is part of, if any.
+    pub fn session(&self) -> Option<SessionIdHash> {
+        self.session
+    }
+
     /// The nonce, where one came.
     pub fn nonce(&self) -> Option<&NonceKey> {
         self.nonce.as_ref()
+    }
+
+    /// When the request was stamped, epoch milliseconds; none for one that carries no signature of its
+    /// head.
+    pub fn timestamp(&self) -> Option<WallMs> {
+        self.timestamp
+    }
+
+    /// How old a timestamp may be, in milliseconds.
+    pub fn window_ms(&self) -> u64 {
+        self.window_ms
+    }
+
+    /// How far ahead a timestamp may be, in milliseconds.
+    pub fn ahead_ms(&self) -> u64 {
+        self.ahead_ms
     }
 
     /// How long the nonce is remembered, in milliseconds.
@@ -101,4 +123,13 @@ pub enum ClaimOutcome {
     },
     /// Every place for a nonce is held by a live one.
     Full,
+    /// What was remembered of nonces may be lost, and the store's clock has not passed the replay
+    /// floor yet: nothing is granted until it has.
+    Starting {
+        /// Until then, in milliseconds.
+        retry_after_ms: u64,
+    },
+    /// The session has ended, as the store saw in the same step. A store that does not look leaves
+    /// that to the look that follows every claim.
+    SessionGone,
 }

@@ -3,6 +3,7 @@
 //! * [`entropy`] – the one place where randomness enters
 //! * [`kek`] – the key-encryption key, which wraps data keys and leaves its provider never
 //! * [`sealing`] – data keys at work: secrets at rest open only as what they were sealed as
+//! * [`fleet`] – session keys, sealed for the nodes that share them
 //! * [`ring`] – the keys that sign JWTs, their JWKS, and the snapshot that verifies
 //! * [`owner`] – where owners' verification keys come from: a shared secret, a file, a URL
 //! * [`jwks`] – reading a JWK set of others
@@ -15,6 +16,7 @@
 mod encoding;
 pub mod entropy;
 pub mod error;
+pub mod fleet;
 pub mod jwks;
 pub mod kek;
 pub mod owner;
@@ -26,6 +28,7 @@ mod testing;
 
 pub use entropy::{Entropy, EntropyError, EntropyExt, SystemEntropy};
 pub use error::KeysError;
+pub use fleet::FleetSealer;
 pub use kek::{Kek, KekProvider};
 pub use owner::{FetchJwks, OwnerKeySource, OwnerKeysUnavailable};
 pub use ring::{AgentTokenClaims, IdentityTokenClaims, KeyRing, SigningAlg};

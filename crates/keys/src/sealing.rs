@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::aead::{Aad, LessSafeKey, NONCE_LEN, Nonce};
 use edgeward_store::Clock;
-use edgeward_store::durable::{DataKeyRow, KeyRows, Sealed};
+use edgeward_store::durable::{DataKeyRow, DataKeyUse, KeyRows, Sealed};
 use zeroize::Zeroizing;
 
 use crate::encoding::hex;
@@ -24,8 +24,8 @@ use crate::entropy::{Entropy, EntropyExt as _};
 use crate::error::KeysError;
 use crate::kek::{DataKey, KekProvider, aead};
 
-const FORMAT: u8 = 1;
-const ID_LEN: usize = 16;
+pub(crate) const FORMAT: u8 = 1;
+pub(crate) const ID_LEN: usize = 16;
 
 /// What sealed bytes are for; they open for nothing else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,14 +69,9 @@ impl Sealer {
         clock: &dyn Clock,
         entropy: Arc<dyn Entropy>,
     ) -> Result<Self, KeysError> {
-        let mut stored = rows.data_keys().await?;
-        if stored.is_empty() {
-            rows.keep_first_data_key(new_data_key(kek, clock, &*entropy).await?).await?;
-            stored = rows.data_keys().await?;
-        }
-        let mut keys = Vec::with_capacity(stored.len());
-        for row in &stored {
-            keys.push((row.id, unwrap(row, kek).await?));
+        let mut keys = Vec::new();
+        for (id, key) in unwrapped(rows, DataKeyUse::AtRest, kek, clock, &*entropy).await? {
+            keys.push((id, aead(&key).ok_or(KeysError::Cipher)?));
         }
         let mut sealer = Self { keys, dummy: Sealed(Vec::new()), entropy };
         sealer.dummy = sealer.seal(Purpose::AgentSecret, &DUMMY_ID, 0, &[0; DUMMY_LEN])?;
@@ -175,7 +170,33 @@ fn bound(key_id: &[u8; ID_LEN], purpose: Purpose, id: &[u8], version: u32) -> Aa
     Aad::from(out)
 }
 
+/// The data keys of one use in the clear, oldest first; the first is made if there is none. Two starts
+/// at once agree: what the store kept is what counts.
+pub(crate) async fn unwrapped(
+    rows: &dyn KeyRows,
+    used_for: DataKeyUse,
+    kek: &dyn KekProvider,
+    clock: &dyn Clock,
+    entropy: &dyn Entropy,
+) -> Result<Vec<([u8; ID_LEN], DataKey)>, KeysError> {
+    let of_this_use = |mut stored: Vec<DataKeyRow>| {
+        stored.retain(|row| row.used_for == used_for);
+        stored
+    };
+    let mut stored = of_this_use(rows.data_keys().await?);
+    if stored.is_empty() {
+        rows.keep_first_data_key(new_data_key(used_for, kek, clock, entropy).await?).await?;
+        stored = of_this_use(rows.data_keys().await?);
+    }
+    let mut keys = Vec::with_capacity(stored.len());
+    for row in &stored {
+        keys.push((row.id, unwrap(row, kek).await?));
+    }
+    Ok(keys)
+}
+
 async fn new_data_key(
+    used_for: DataKeyUse,
     kek: &dyn KekProvider,
     clock: &dyn Clock,
     entropy: &dyn Entropy,
@@ -185,19 +206,19 @@ async fn new_data_key(
     entropy.fill(key.as_mut_slice())?;
     Ok(DataKeyRow {
         id,
+        used_for,
         wrapped: kek.wrap(&id, &key, entropy).await?,
         kek: kek.fingerprint(),
         created_at: clock.now().wall,
     })
 }
 
-async fn unwrap(row: &DataKeyRow, kek: &dyn KekProvider) -> Result<LessSafeKey, KeysError> {
+async fn unwrap(row: &DataKeyRow, kek: &dyn KekProvider) -> Result<DataKey, KeysError> {
     let offered = kek.fingerprint();
     if row.kek != offered {
         return Err(KeysError::WrongKek { stored: row.kek.clone(), offered });
     }
-    let key = kek.unwrap(&row.id, &row.wrapped).await?;
-    aead(&key).ok_or(KeysError::Cipher)
+    kek.unwrap(&row.id, &row.wrapped).await
 }
 
 #[cfg(test)]

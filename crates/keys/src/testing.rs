@@ -67,7 +67,7 @@ impl KeyRows for MemoryRows {
 
     async fn keep_first_data_key(&self, row: DataKeyRow) -> Result<(), StoreError> {
         let mut rows = self.data.lock().unwrap();
-        if rows.is_empty() {
+        if rows.iter().all(|kept| kept.used_for != row.used_for) {
             rows.push(row);
         }
         Ok(())

@@ -3,7 +3,7 @@
 use edgeward_core::record::Standing;
 use edgeward_core::time::WallMs;
 use edgeward_store::StoreError;
-use edgeward_store::durable::{KeyPurpose, KeyStatus, SecretStatus};
+use edgeward_store::durable::{DataKeyUse, KeyPurpose, KeyStatus, SecretStatus};
 use edgeward_wire::AgentId;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -93,16 +93,6 @@ pub(crate) fn unreadable(column: &'static str) -> StoreError {
     corrupt(format!("column {column} holds what it cannot hold"))
 }
 
-/// An agent's standing; nothing here changes one.
-pub(crate) fn standing(text: &str) -> Option<Standing> {
-    match text {
-        "active" => Some(Standing::Active),
-        "blocked" => Some(Standing::Blocked),
-        "retired" => Some(Standing::Retired),
-        _ => None,
-    }
-}
-
 /// Names of an enum's values, written once for both ways.
 macro_rules! names {
     ($($enum:ident, $write:ident, $read:ident { $($value:ident $text:literal)* })*) => {$(
@@ -121,6 +111,8 @@ names! {
         Prepared "prepared" Active "active" Grace "grace" Retired "retired"
         Compromised "compromised"
     }
+    Standing, standing_name, standing { Active "active" Blocked "blocked" Retired "retired" }
+    DataKeyUse, data_key_use_name, data_key_use { AtRest "at_rest" Fleet "fleet" }
     KeyPurpose, purpose_name, purpose { Agent "agent" Identity "identity" }
     KeyStatus, key_status_name, key_status {
         Next "next" Active "active" Retiring "retiring" Retired "retired"

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use edgeward_core::time::WallMs;
 use edgeward_store::StoreError;
 use edgeward_store::durable::{Continuity, LastRun, Sealed};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use crate::column;
@@ -16,12 +17,11 @@ use crate::{MARK_PATIENCE, PATIENCE, SqliteStore};
 impl Continuity for SqliteStore {
     async fn begin_run(&self) -> Result<LastRun, StoreError> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT mark, snapshot FROM run_state WHERE id = 1")
+        let row = sqlx::query("SELECT mark, snapshot, shared FROM run_state WHERE id = 1")
             .fetch_one(&mut *tx)
             .await
             .map_err(failed)?;
-        let mark = column::moment_or_none(&row, "mark")?;
-        let snapshot: Option<Vec<u8>> = column::plain(&row, "snapshot")?;
+        let last = read_last_run(&row)?;
         // The mark stays: should this run end before its first mark, what the snapshot held is lost,
         // and all of it was granted under that mark.
         sqlx::query("UPDATE run_state SET snapshot = NULL WHERE id = 1")
@@ -34,17 +34,29 @@ impl Continuity for SqliteStore {
             .fetch_one(&self.writer)
             .await
             .map_err(failed)?;
-        Ok(match (snapshot, mark) {
-            (Some(snapshot), mark) => LastRun::Clean { snapshot: Sealed(snapshot), mark },
-            (None, Some(mark)) => LastRun::Unclean { mark },
-            (None, None) => LastRun::None,
-        })
+        Ok(last)
+    }
+
+    async fn share_run(&self) -> Result<LastRun, StoreError> {
+        let mut tx = self.begin().await?;
+        let row = sqlx::query("SELECT mark, snapshot, shared FROM run_state WHERE id = 1")
+            .fetch_one(&mut *tx)
+            .await
+            .map_err(failed)?;
+        let last = read_last_run(&row)?;
+        sqlx::query("UPDATE run_state SET mark = NULL, snapshot = NULL, shared = 1 WHERE id = 1")
+            .execute(&mut *tx)
+            .await
+            .map_err(failed)?;
+        tx.commit().await.map_err(failed)?;
+        Ok(last)
     }
 
     async fn write_mark(&self, mark: WallMs) -> Result<(), StoreError> {
         // A mark belongs to a run that goes on, so whatever snapshot there is no longer holds all.
         sqlx::query(
-            "UPDATE run_state SET mark = max(coalesce(mark, 0), ?), snapshot = NULL WHERE id = 1",
+            "UPDATE run_state SET mark = max(coalesce(mark, 0), ?), snapshot = NULL, shared = 0
+             WHERE id = 1",
         )
         .bind(column::to_ms(mark))
         .execute(&self.marks)
@@ -66,6 +78,20 @@ impl Continuity for SqliteStore {
         kept.map_err(failed)?;
         Ok(())
     }
+}
+
+fn read_last_run(row: &SqliteRow) -> Result<LastRun, StoreError> {
+    // Up to the first mark of a run of its own, what was granted before it is not known here.
+    if column::number::<i64>(row, "shared")? != 0 {
+        return Ok(LastRun::Shared);
+    }
+    let mark = column::moment_or_none(row, "mark")?;
+    let snapshot: Option<Vec<u8>> = column::plain(row, "snapshot")?;
+    Ok(match (snapshot, mark) {
+        (Some(snapshot), mark) => LastRun::Clean { snapshot: Sealed(snapshot), mark },
+        (None, Some(mark)) => LastRun::Unclean { mark },
+        (None, None) => LastRun::None,
+    })
 }
 
 /// How long statements of this connection wait for other writers.

@@ -21,10 +21,12 @@ impl KeyRows for SqliteStore {
 
     async fn keep_first_data_key(&self, row: DataKeyRow) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO data_keys (id, wrapped, kek, created_at)
-             SELECT ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM data_keys)",
+            "INSERT INTO data_keys (id, used_for, wrapped, kek, created_at)
+             SELECT ?1, ?2, ?3, ?4, ?5
+             WHERE NOT EXISTS (SELECT 1 FROM data_keys WHERE used_for = ?2)",
         )
         .bind(&row.id[..])
+        .bind(column::data_key_use_name(row.used_for))
         .bind(row.wrapped.0)
         .bind(row.kek)
         .bind(column::to_ms(row.created_at))
@@ -83,6 +85,7 @@ impl KeyRows for SqliteStore {
 fn read_data_key(row: &SqliteRow) -> Result<DataKeyRow, StoreError> {
     Ok(DataKeyRow {
         id: column::bytes(row, "id")?,
+        used_for: column::text(row, "used_for", column::data_key_use)?,
         wrapped: Sealed(column::plain(row, "wrapped")?),
         kek: column::plain(row, "kek")?,
         created_at: column::moment(row, "created_at")?,

@@ -18,6 +18,7 @@ mod events;
 mod files;
 mod keys;
 mod schema;
+mod standings;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -51,6 +51,18 @@ async fn continuity() {
     conformance::continuity(&*store).await;
 }
 
+#[tokio::test]
+async fn continuity_shared_first() {
+    let (store, _folder) = fresh().await;
+    conformance::continuity_shared_first(&*store).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn standings() {
+    let (store, _folder) = fresh().await;
+    conformance::standings(store).await;
+}
+
 /// Another connection to the file, for what no trait can do yet.
 async fn run(folder: &TempDir, sql: &'static str) {
     let options = SqliteConnectOptions::new().filename(folder.path().join("edge.db"));

@@ -262,11 +262,22 @@ pub struct SigningKeyRow {
     pub created_at: WallMs,
 }
 
+/// What a data key is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DataKeyUse {
+    /// What is secret at rest.
+    AtRest,
+    /// What nodes share through a store that is not the database.
+    Fleet,
+}
+
 /// A row of `data_keys`: a key that seals others, wrapped by the KEK.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DataKeyRow {
     /// Names it inside what it sealed.
     pub id: [u8; 16],
+    /// What it is for.
+    pub used_for: DataKeyUse,
     /// The key, wrapped.
     pub wrapped: Sealed,
     /// Which KEK wrapped it: a fingerprint, not the key.
@@ -284,7 +295,7 @@ pub trait KeyRows: Send + Sync {
     /// When the store could not look.
     async fn data_keys(&self) -> Result<Vec<DataKeyRow>, StoreError>;
 
-    /// Keeps a first data key unless there is one already; two starts at once keep one.
+    /// Keeps a first data key unless there is one of its use already; two starts at once keep one.
     ///
     /// # Errors
     /// When the store could not do it.
@@ -320,6 +331,9 @@ pub enum LastRun {
         /// request. It counts if the snapshot cannot be read.
         mark: Option<WallMs>,
     },
+    /// It shared its memory with other nodes, through a store of nonces beside this one. What was
+    /// granted there is not known here.
+    Shared,
     /// It did not stop in order. What it remembered of nonces is lost.
     Unclean {
         /// The last mark that was written: the wall clock plus `AGENT_HMAC_AHEAD_MS` of the run that
@@ -338,6 +352,14 @@ pub trait Continuity: Send + Sync {
     /// When that could not be done; then the process must not serve.
     async fn begin_run(&self) -> Result<LastRun, StoreError>;
 
+    /// Says that nonces are remembered by a shared store from now on, on disk before it answers, and
+    /// how the last run before ended: [`LastRun::Shared`] when it shared as well. What a run has left
+    /// is consumed.
+    ///
+    /// # Errors
+    /// When that could not be done; then the process must not serve.
+    async fn share_run(&self) -> Result<LastRun, StoreError>;
+
     /// Writes how far stamps may reach while requests are being admitted: the wall clock plus
     /// `AGENT_HMAC_AHEAD_MS`; on disk before it answers. The mark never goes back.
     ///
@@ -352,7 +374,40 @@ pub trait Continuity: Send + Sync {
     async fn end_run(&self, snapshot: Sealed) -> Result<(), StoreError>;
 }
 
-/// Everything durable, as one backend offers it.
-pub trait Durable: Agents + Enrollments + Events + KeyRows + Continuity {}
+/// How an agent's standing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stands {
+    /// It is as asked from now on, at this epoch.
+    Now {
+        /// The agent's epoch.
+        epoch: u64,
+    },
+    /// It was so before; nothing was written.
+    Already,
+    /// It is retired, which is final; nothing was written.
+    Retired,
+}
 
-impl<T: Agents + Enrollments + Events + KeyRows + Continuity> Durable for T {}
+/// Whether agents may act.
+#[async_trait]
+pub trait Standings: Send + Sync {
+    /// Changes whether an agent may act, and raises its epoch, so that all that was given to it is
+    /// void: with its event, in one transaction. `Ok(None)` when there is no such agent.
+    ///
+    /// # Errors
+    /// When the transaction failed; then nothing of it stands, unless its end could not be learned.
+    async fn set_standing(
+        &self,
+        id: AgentId,
+        standing: Standing,
+        event: Event,
+    ) -> Result<Option<Stands>, StoreError>;
+}
+
+/// Everything durable, as one backend offers it.
+pub trait Durable:
+    Agents + Enrollments + Events + KeyRows + Continuity + Standings + 'static
+{
+}
+
+impl<T: Agents + Enrollments + Events + KeyRows + Continuity + Standings + 'static> Durable for T {}

@@ -34,6 +34,12 @@ kinds! {
     AgentSessionStarted "agent_session_started";
     /// A session was ended.
     AgentSessionEnded "agent_session_ended";
+    /// An operator has blocked the agent.
+    AgentBlocked "agent_blocked";
+    /// An operator lets it act again.
+    AgentUnblocked "agent_unblocked";
+    /// An operator has retired it, for good.
+    AgentRetired "agent_retired";
     /// A JWT was refreshed.
     AgentTokenRefreshed "agent_token_refreshed";
     /// Requests were refused; folded, with a count.

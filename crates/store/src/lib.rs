@@ -3,6 +3,7 @@
 //!
 //! * [`shared`] – what all nodes must agree on: sessions, nonces, rates
 //! * [`durable`] – what must survive: agents, secrets, enrolments, keys, events
+//! * [`fleet`] – what several nodes over one durable store need: who they are, what has changed
 //! * [`memory`] – the shared part within one process
 //! * `conformance` (feature) – the suite that every backend runs
 //!
@@ -15,6 +16,7 @@ pub mod clock;
 pub mod conformance;
 pub mod durable;
 pub mod event;
+pub mod fleet;
 pub mod memory;
 pub mod shared;
 

@@ -124,7 +124,7 @@ impl Checked {
         if !request.endpoint.scopes().iter().all(|scope| agent.scopes.contains(scope)) {
             return Err(Rejection::ScopeMissing);
         }
-        let claim = build_claim(&request, &agent, screened.proof, by)?;
+        let claim = build_claim(&request, &agent, session.as_ref(), screened.proof, by)?;
         let caller = Caller { agent, session, secret_version: version, by };
         Ok(Commit { request, caller, body, ask, token: verified, claim })
     }
@@ -310,6 +310,7 @@ fn check_device_proof(
 fn build_claim(
     request: &Request,
     agent: &Agent,
+    session: Option<&Session>,
     proof: Proof,
     by: ProvenBy,
 ) -> Result<Claim, Rejection> {
@@ -335,6 +336,7 @@ fn build_claim(
         .and_then(|route| route.rate.map(|rate| Charge { route: Some(route.index), rate }));
     Ok(Claim {
         agent: agent.id,
+        session: session.map(|session| session.id),
         nonce: nonce.map(|nonce| NonceKey::of_verified(agent.id, nonce)),
         timestamp,
         window_ms: policy.window_ms,

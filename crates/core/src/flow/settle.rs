@@ -54,7 +54,8 @@ impl Commit {
     ///
     /// # Errors
     /// [`Rejection::NonceReplayed`], [`Rejection::Stale`], [`Rejection::RateLimited`],
-    /// [`Rejection::TooManyStreams`], [`Rejection::NonceMemoryFull`], [`Rejection::Unavailable`],
+    /// [`Rejection::TooManyStreams`], [`Rejection::NonceMemoryFull`], [`Rejection::Starting`],
+    /// [`Rejection::Unavailable`],
     /// and those of a session or agent that ended meanwhile.
     pub fn settle(self, outcome: Outcome, facts: &Facts, now: Now) -> Result<Admission, Rejection> {
         match outcome {
@@ -65,6 +66,10 @@ impl Commit {
                 return Err(Rejection::RateLimited { retry_after_ms, rate });
             }
             Outcome::Claimed(ClaimOutcome::Full) => return Err(Rejection::NonceMemoryFull),
+            Outcome::Claimed(ClaimOutcome::Starting { retry_after_ms }) => {
+                return Err(Rejection::Starting { retry_after_ms });
+            }
+            Outcome::Claimed(ClaimOutcome::SessionGone) => return Err(Rejection::SessionUnknown),
             Outcome::TooManyStreams => return Err(Rejection::TooManyStreams),
             Outcome::Unavailable => return Err(Rejection::Unavailable(Dependency::Nonces)),
         }

@@ -57,7 +57,7 @@ async fn any_changed_bit_and_any_cut_is_refused() {
 
 /// A second data key, as a later one would stand in the store.
 async fn add_data_key(rows: &MemoryRows) -> [u8; 16] {
-    let row = new_data_key(&kek(1), &FixedClock, &*system()).await.unwrap();
+    let row = new_data_key(DataKeyUse::AtRest, &kek(1), &FixedClock, &*system()).await.unwrap();
     let id = row.id;
     rows.data.lock().unwrap().push(row);
     id

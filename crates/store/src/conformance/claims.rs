@@ -46,9 +46,9 @@ async fn a_nonce_counts_once_for_an_agent(store: &impl Claims, time: &impl TestT
     assert_eq!(claim(store, &fresh(&a)).await, ClaimOutcome::Replayed);
     assert_eq!(claim(store, &fresh(&b)).await, ClaimOutcome::Granted, "another agent's nonce");
     // Remembered for as long as it must be, whatever the timestamp that it comes with.
-    time.pass(Forge::NONCE_TTL_MS - 500).await;
+    time.pass(Forge::NONCE_TTL_MS - 500 - time.tolerance_ms()).await;
     assert_eq!(claim(store, &fresh(&a)).await, ClaimOutcome::Replayed);
-    time.pass(1_000).await;
+    time.pass(1_000 + 2 * time.tolerance_ms()).await;
     assert_eq!(claim(store, &fresh(&a)).await, ClaimOutcome::Granted);
 }
 
@@ -80,17 +80,19 @@ async fn what_has_left_the_window_is_stale(store: &impl Claims, time: &impl Test
     let late = forge.claim(time.now().wall, Some("late-nonce"));
     let used = forge.claim(time.now().wall, Some("used-nonce"));
     assert_eq!(claim(store, &used).await, ClaimOutcome::Granted);
-    time.pass(Forge::WINDOW_MS + 50).await;
+    time.pass(Forge::WINDOW_MS + 50 + time.tolerance_ms()).await;
     // Neither told as a replay, nor charged, nor at the cost of the nonce.
     for _ in 0..5 {
         assert_eq!(claim(store, &used).await, ClaimOutcome::Stale);
         assert_eq!(claim(store, &late).await, ClaimOutcome::Stale);
     }
-    let early = forge.claim(time.now().wall.plus(Forge::AHEAD_MS + 500), Some("late-nonce"));
+    let too_far = Forge::AHEAD_MS + 500 + 2 * time.tolerance_ms();
+    let early = forge.claim(time.now().wall.plus(too_far), Some("late-nonce"));
     assert_eq!(claim(store, &early).await, ClaimOutcome::Stale);
     let fresh = forge.claim(time.now().wall, Some("late-nonce"));
     assert_eq!(claim(store, &fresh).await, ClaimOutcome::Granted);
-    let ahead = forge.claim(time.now().wall.plus(Forge::AHEAD_MS - 50), Some("ahead-nonce"));
+    let just_ahead = (Forge::AHEAD_MS - 50).saturating_sub(time.tolerance_ms());
+    let ahead = forge.claim(time.now().wall.plus(just_ahead), Some("ahead-nonce"));
     assert_eq!(claim(store, &ahead).await, ClaimOutcome::Granted);
 }
 
@@ -126,7 +128,7 @@ async fn without_a_nonce_time_and_rate_decide(store: &impl Claims, time: &impl T
     assert_eq!(claim(store, &same).await, ClaimOutcome::Granted);
     assert_eq!(claim(store, &same).await, ClaimOutcome::Granted);
     refused_by(claim(store, &same).await, rate);
-    time.pass(Forge::WINDOW_MS + 50).await;
+    time.pass(Forge::WINDOW_MS + 50 + time.tolerance_ms()).await;
     assert_eq!(claim(store, &same).await, ClaimOutcome::Stale);
 }
 
@@ -169,8 +171,9 @@ async fn many_at_once_get_what_the_rate_has<S: Claims + 'static>(
 /// # Panics
 /// When a promise is broken.
 pub async fn claims_above_a_floor(store: &impl Claims, floor: WallMs) {
-    assert_eq!(store.replay_floor(), Some(floor));
     let forge = Forge::new(20, PLENTY);
+    assert_eq!(store.replay_floor(forge.agent()), Some(floor));
+    assert_eq!(store.highest_floor(), Some(floor));
     for nonce in [None, Some("floor-nonce")] {
         for stamp in [floor, floor.minus(1)] {
             assert_eq!(claim(store, &forge.claim(stamp, nonce)).await, ClaimOutcome::Stale);

@@ -59,6 +59,18 @@ impl Forge {
         }
     }
 
+    /// The agent's id.
+    #[must_use]
+    pub fn agent(&self) -> AgentId {
+        self.agent.id
+    }
+
+    /// The agent.
+    #[must_use]
+    pub fn agent(&self) -> AgentId {
+        self.agent.id
+    }
+
     /// A claim of a request that was stamped with `timestamp` and accepted at that moment.
     #[must_use]
     pub fn claim(&self, timestamp: WallMs, nonce: Option<&str>) -> Claim {

@@ -7,12 +7,15 @@ use serde_json::json;
 
 use super::at_once;
 use super::events::event;
-use crate::durable::{DataKeyRow, Events, KeyPurpose, KeyRows, KeyStatus, Sealed, SigningKeyRow};
+use crate::durable::{
+    DataKeyRow, DataKeyUse, Events, KeyPurpose, KeyRows, KeyStatus, Sealed, SigningKeyRow,
+};
 use crate::{Event, EventKind};
 
 fn data_key(number: u8) -> DataKeyRow {
     DataKeyRow {
         id: [number; 16],
+        used_for: DataKeyUse::AtRest,
         wrapped: Sealed(vec![number, 0, 255]),
         kek: format!("kek-{number}"),
         created_at: WallMs(1_000 + u64::from(number)),
@@ -51,6 +54,13 @@ pub async fn keys<S: KeyRows + Events + 'static>(store: Arc<S>) {
     assert!(matches!(&kept[..], [one] if *one == data_key(one.id[0])), "{kept:?}");
     store.keep_first_data_key(data_key(200)).await.unwrap();
     assert_eq!(store.data_keys().await.unwrap(), kept);
+    // One of another use is kept beside it, once.
+    let fleets = |number| DataKeyRow { used_for: DataKeyUse::Fleet, ..data_key(number) };
+    for number in [201, 202] {
+        store.keep_first_data_key(fleets(number)).await.unwrap();
+    }
+    let both: Vec<_> = kept.into_iter().chain([fleets(201)]).collect();
+    assert_eq!(store.data_keys().await.unwrap(), both);
 
     for (purpose, status) in
         [(KeyPurpose::Agent, KeyStatus::Active), (KeyPurpose::Identity, KeyStatus::Next)]

@@ -17,6 +17,7 @@ mod events;
 mod forge;
 mod keys;
 mod sessions;
+mod standings;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,12 +29,13 @@ use tokio::sync::Barrier;
 use crate::clock::{Clock, ManualClock};
 
 pub use claims::{claims, claims_above_a_floor, claims_when_full};
-pub use continuity::continuity;
+pub use continuity::{continuity, continuity_shared_first};
 pub use enrollments::{Seeds, agents_and_enrollments};
 pub use events::events;
 pub use forge::Forge;
 pub use keys::keys;
 pub use sessions::sessions;
+pub use standings::standings;
 
 /// How many do the same at once.
 const CROWD: u32 = 64;
@@ -45,6 +47,11 @@ pub trait TestTime: Send + Sync {
     fn now(&self) -> Now;
     /// Lets `ms` pass: by moving a clock, or by waiting where the store has one of its own.
     async fn pass(&self, ms: u64);
+    /// How far the store's clock and this one may be apart, in milliseconds, with the time that a call
+    /// takes: what is told of moments is held to that and no closer.
+    fn tolerance_ms(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]

@@ -19,9 +19,9 @@ use async_trait::async_trait;
 use edgeward_core::nonce::{Claim, ClaimOutcome};
 use edgeward_core::record::Session;
 use edgeward_core::time::{MonoMs, Now, WallMs};
-use edgeward_wire::{AgentId, SessionIdHash, SessionKey};
+use edgeward_wire::{AgentId, SessionIdHash};
 
-use crate::shared::{Claims, Sessions};
+use crate::shared::{Claims, NewSession, Sessions};
 use crate::{Clock, StoreError};
 use nonces::{Claimed, NonceTable};
 use rates::RateTable;
@@ -176,11 +176,14 @@ impl MemoryStore {
         if now.wall.0 > self.granted_until.load(Ordering::SeqCst) {
             return Err(Err(StoreError::MarkLapsed));
         }
-        if claim.is_timely(now.wall, self.replay_floor()) {
-            Ok(())
-        } else {
-            Err(Ok(ClaimOutcome::Stale))
+        let floor = self.highest_floor();
+        if let Some(floor) = floor
+            && now.wall <= floor
+        {
+            let retry_after_ms = floor.since(now.wall).saturating_add(1);
+            return Err(Ok(ClaimOutcome::Starting { retry_after_ms }));
         }
+        if claim.is_timely(now.wall, floor) { Ok(()) } else { Err(Ok(ClaimOutcome::Stale)) }
     }
 }
 
@@ -194,33 +197,42 @@ impl Claims for MemoryStore {
         self.claim(claim)
     }
 
-    fn replay_floor(&self) -> Option<WallMs> {
+    fn replay_floor(&self, _: AgentId) -> Option<WallMs> {
+        self.highest_floor()
+    }
+
+    fn highest_floor(&self) -> Option<WallMs> {
         Some(self.floor.load(Ordering::SeqCst)).filter(|floor| *floor > 0).map(WallMs)
     }
 }
 
 #[async_trait]
 impl Sessions for MemoryStore {
-    async fn start_session(&self, session: Session, key: SessionKey) -> Result<(), StoreError> {
-        self.sessions.start(session, key).ok_or_else(stopping)
+    async fn start_session(&self, new: NewSession) -> Result<(), StoreError> {
+        self.sessions.start(new.session, new.key).ok_or_else(stopping)
     }
 
-    async fn find_session(&self, id: &SessionIdHash) -> Result<Option<Session>, StoreError> {
+    async fn find_session(
+        &self,
+        _: AgentId,
+        id: &SessionIdHash,
+    ) -> Result<Option<Session>, StoreError> {
         Ok(self.session(id))
     }
 
     async fn extend_session(
         &self,
+        agent: AgentId,
         id: &SessionIdHash,
         until: MonoMs,
     ) -> Result<Option<Session>, StoreError> {
         let now = self.clock.now().mono;
-        self.sessions.extend(id, until, now).ok_or_else(stopping)
+        self.sessions.extend(agent, id, until, now).ok_or_else(stopping)
     }
 
-    async fn end_session(&self, id: &SessionIdHash) -> Result<bool, StoreError> {
+    async fn end_session(&self, agent: AgentId, id: &SessionIdHash) -> Result<bool, StoreError> {
         let now = self.clock.now().mono;
-        self.sessions.end(id, now).ok_or_else(stopping)
+        self.sessions.end(agent, id, now).ok_or_else(stopping)
     }
 
     async fn end_sessions_of(&self, agent: AgentId) -> Result<Vec<SessionIdHash>, StoreError> {
@@ -234,7 +246,7 @@ impl fmt::Debug for MemoryStore {
         f.debug_struct("MemoryStore")
             .field("nonces", &self.nonces)
             .field("sessions_held", &self.sessions_held())
-            .field("replay_floor", &self.replay_floor())
+            .field("replay_floor", &self.highest_floor())
             .finish_non_exhaustive()
     }
 }

@@ -62,12 +62,14 @@ impl SessionTable {
 
     pub(super) fn extend(
         &self,
+        agent: AgentId,
         id: &SessionIdHash,
         until: MonoMs,
         now: MonoMs,
     ) -> Option<Option<Session>> {
         let mut shard = self.write(id)?;
-        let Some(kept) = shard.get_mut(id).filter(|kept| is_live(kept, now)) else {
+        let of_agent = |kept: &&mut Kept| kept.session.agent == agent && is_live(kept, now);
+        let Some(kept) = shard.get_mut(id).filter(of_agent) else {
             return Some(None);
         };
         let session = &mut kept.session;
@@ -75,11 +77,16 @@ impl SessionTable {
         Some(Some(session.clone()))
     }
 
-    pub(super) fn end(&self, id: &SessionIdHash, now: MonoMs) -> Option<bool> {
+    pub(super) fn end(&self, agent: AgentId, id: &SessionIdHash, now: MonoMs) -> Option<bool> {
         let mut index = lock(&self.by_agent);
-        let Some(kept) = self.write(id)?.remove(id) else {
+        let mut shard = self.write(id)?;
+        if shard.get(id).is_none_or(|kept| kept.session.agent != agent) {
+            return Some(false);
+        }
+        let Some(kept) = shard.remove(id) else {
             return Some(false);
         };
+        drop(shard);
         forget(&mut index, &kept);
         Some(is_live(&kept, now))
     }

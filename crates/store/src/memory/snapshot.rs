@@ -52,7 +52,7 @@ impl MemoryStore {
         let now = self.clock.now();
         let sessions = self.sessions.freeze(now.mono);
         let nonces = self.nonces.export(now.mono.0);
-        let floor = self.replay_floor().map_or(0, |floor| floor.0);
+        let floor = self.highest_floor().map_or(0, |floor| floor.0);
         let nonces = nonces.as_bytes();
         let length = HEAD_LEN + sessions.len() * SESSION_LEN + nonces.len() + SHA256_OUTPUT_LEN;
         // At its full length from the start, so that no copy is left behind by growth.

@@ -3,7 +3,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use edgeward_core::limit::gcra::Rate;
-use edgeward_wire::{MacKey, SessionId};
+use edgeward_wire::{MacKey, OwnerId, SessionId, SessionKey};
 
 use super::*;
 use crate::clock::ManualClock;
@@ -15,6 +15,11 @@ const PLENTY: Rate = Rate { per_sec: 1_000_000, burst: 1_000_000 };
 fn store(capacity: usize) -> (Arc<MemoryStore>, ManualClock) {
     let clock = ManualClock::at(START);
     (Arc::new(MemoryStore::new(Arc::new(clock.clone()), [7; 16], capacity)), clock)
+}
+
+fn new(session: Session, key: SessionKey) -> NewSession {
+    let owner = OwnerId::parse("owner").unwrap();
+    NewSession { session, key, owner, scopes: Arc::new([]) }
 }
 
 fn session(number: u8, agent: u8, now: Now, life_ms: u64) -> (Session, SessionKey) {
@@ -47,7 +52,7 @@ async fn it_conforms_when_full() {
 #[tokio::test]
 async fn it_conforms_above_a_floor_that_only_grows() {
     let (store, _) = store(10);
-    assert_eq!(store.replay_floor(), None);
+    assert_eq!(store.highest_floor(), None);
     store.set_replay_floor(START.minus(100));
     store.set_replay_floor(START.minus(200));
     conformance::claims_above_a_floor(&*store, START.minus(100)).await;
@@ -131,7 +136,7 @@ async fn a_sweep_forgets_what_is_over_and_nothing_else() {
         assert_eq!(store.claim(&claim), Ok(ClaimOutcome::Granted));
         let life_ms = if number < 50 { 1_000 } else { 600_000 };
         let (session, key) = session(number as u8, number as u8, clock.now(), life_ms);
-        store.start_session(session, key).await.unwrap();
+        store.start_session(new(session, key)).await.unwrap();
     }
     let sweep_all = || (0..4).for_each(|_| store.sweep());
     sweep_all();
@@ -162,9 +167,9 @@ async fn ended_sessions_leave_nothing_behind() {
     let (store, clock) = store(10);
     for number in 0..4 {
         let (session, key) = session(number, number / 2, clock.now(), 1_000);
-        store.start_session(session.clone(), key).await.unwrap();
+        store.start_session(new(session.clone(), key)).await.unwrap();
         if number < 2 {
-            assert_eq!(store.end_session(&session.id).await, Ok(true));
+            assert_eq!(store.end_session(session.agent, &session.id).await, Ok(true));
         }
     }
     assert_eq!((store.sessions.len(), store.sessions.agents()), (2, 1));
@@ -191,16 +196,16 @@ async fn a_snapshot_carries_sessions_nonces_and_the_floor() {
     assert_eq!(store.claim(&forge.claim(START, Some("kept-nonce"))), Ok(ClaimOutcome::Granted));
     store.set_replay_floor(START.minus(700));
     let (short, key) = session(1, 1, clock.now(), 60_000);
-    store.start_session(short.clone(), key).await.unwrap();
+    store.start_session(new(short.clone(), key)).await.unwrap();
     let (long, key) = session(2, 1, clock.now(), 600_000);
-    store.start_session(long.clone(), key.clone()).await.unwrap();
+    store.start_session(new(long.clone(), key.clone())).await.unwrap();
     clock.advance(10_000);
     let bytes = store.snapshot();
 
     // Down for 50 s: as much is taken off the sessions.
     let later = clock_after(clock.now().wall.plus(50_000));
     let restored = restore(&bytes, &later).unwrap();
-    assert_eq!(restored.replay_floor(), Some(START.minus(700)));
+    assert_eq!(restored.highest_floor(), Some(START.minus(700)));
     assert!(restored.session(&short.id).is_none(), "10 s and 50 s of its 60 s are over");
     let found = restored.session(&long.id).unwrap();
     assert_eq!(found.expires_at, later.now().mono.plus(540_000));
@@ -236,7 +241,7 @@ fn a_snapshot_keeps_nonces_for_what_they_had_left() {
 async fn a_clock_that_went_back_over_a_stop_raises_the_floor_and_takes_no_life() {
     let (store, clock) = store(1_000);
     let (one, key) = session(1, 1, clock.now(), 60_000);
-    store.start_session(one.clone(), key).await.unwrap();
+    store.start_session(new(one.clone(), key)).await.unwrap();
     let ahead = Forge::new(1, PLENTY).claim(START.plus(Forge::AHEAD_MS), Some("ahead-nonce"));
     assert_eq!(store.claim(&ahead), Ok(ClaimOutcome::Granted));
     let bytes = store.snapshot();
@@ -246,16 +251,16 @@ async fn a_clock_that_went_back_over_a_stop_raises_the_floor_and_takes_no_life()
     assert_eq!(found.expires_at, later.now().mono.plus(60_000));
     // By the time the wall clock shows that timestamp again, its nonce is forgotten.
     later.advance(600_000);
-    assert_eq!(restored.claim(&ahead), Ok(ClaimOutcome::Stale));
-    assert_eq!(restored.replay_floor(), Some(START.plus(Forge::AHEAD_MS + 500)));
-    assert_eq!(restore(&bytes, &clock_after(START)).unwrap().replay_floor(), None);
+    assert_eq!(restored.claim(&ahead), Ok(ClaimOutcome::Starting { retry_after_ms: 1_001 }));
+    assert_eq!(restored.highest_floor(), Some(START.plus(Forge::AHEAD_MS + 500)));
+    assert_eq!(restore(&bytes, &clock_after(START)).unwrap().highest_floor(), None);
 }
 
 #[tokio::test]
 async fn a_damaged_snapshot_is_refused() {
     let (store, clock) = store(1_000);
     let (one, key) = session(1, 1, clock.now(), 60_000);
-    store.start_session(one, key).await.unwrap();
+    store.start_session(new(one, key)).await.unwrap();
     let forge = Forge::new(1, PLENTY);
     assert_eq!(store.claim(&forge.claim(START, Some("kept-nonce"))), Ok(ClaimOutcome::Granted));
     let whole = store.snapshot().to_vec();
@@ -285,7 +290,7 @@ async fn a_damaged_snapshot_is_refused() {
 async fn a_sealed_store_grants_nothing_and_a_snapshot_of_it_is_final() {
     let (store, clock) = store(1_000);
     let (one, key) = session(1, 1, clock.now(), 60_000);
-    store.start_session(one.clone(), key).await.unwrap();
+    store.start_session(new(one.clone(), key)).await.unwrap();
     store.seal_for_stop();
     let forge = Forge::new(1, PLENTY);
     for nonce in [None, Some("late-nonce")] {
@@ -293,13 +298,13 @@ async fn a_sealed_store_grants_nothing_and_a_snapshot_of_it_is_final() {
     }
     // What was let in before can still end its session, until the snapshot is taken.
     let (two, key) = session(2, 1, clock.now(), 60_000);
-    store.start_session(two.clone(), key.clone()).await.unwrap();
-    assert_eq!(store.end_session(&two.id).await, Ok(true));
+    store.start_session(new(two.clone(), key.clone())).await.unwrap();
+    assert_eq!(store.end_session(two.agent, &two.id).await, Ok(true));
     let bytes = store.snapshot();
-    assert_eq!(store.end_session(&one.id).await, Err(stopping()));
+    assert_eq!(store.end_session(one.agent, &one.id).await, Err(stopping()));
     assert_eq!(store.end_sessions_of(one.agent).await, Err(stopping()));
-    assert!(store.extend_session(&one.id, MonoMs(u64::MAX)).await.is_err());
-    assert_eq!(store.start_session(two.clone(), key).await, Err(stopping()));
+    assert!(store.extend_session(one.agent, &one.id, MonoMs(u64::MAX)).await.is_err());
+    assert_eq!(store.start_session(new(two.clone(), key)).await, Err(stopping()));
     assert!(store.session(&one.id).is_some());
     let restored = restore(&bytes, &clock).unwrap();
     assert!(restored.session(&one.id).is_some() && restored.session(&two.id).is_none());

@@ -22,6 +22,11 @@ fn what_the_claim_refuses_is_refused() {
         Rejection::RateLimited { retry_after_ms: 70, rate }
     );
     assert_eq!(claimed(ClaimOutcome::Full), Rejection::NonceMemoryFull);
+    assert_eq!(
+        claimed(ClaimOutcome::Starting { retry_after_ms: 80 }),
+        Rejection::Starting { retry_after_ms: 80 }
+    );
+    assert_eq!(claimed(ClaimOutcome::SessionGone), Rejection::SessionUnknown);
     for (outcome, refusal) in [
         (Outcome::TooManyStreams, Rejection::TooManyStreams),
         (Outcome::Unavailable, Rejection::Unavailable(Dependency::Nonces)),
