@@ -14,6 +14,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("edgeward-edge", SHELL),
     ("edgeward-admin", SHELL),
     ("edgeward-client", &["edgeward-wire"]),
+    ("edgeward-services", &[]),
     ("edgeward", &[ANY]),
     ("edgeward-testkit", &[ANY]),
     ("xtask", &[ANY]),
