@@ -27,6 +27,8 @@ pub(crate) fn build(
         base_path: settings.text("EDGE_BASE_PATH")?,
         listen,
         admin_listen: settings.address("EDGE_ADMIN_LISTEN")?,
+        node: None,
+        redis: None,
         database: Database::Sqlite(
             settings.path("EDGE_DATABASE_URL").unwrap_or_else(|| data_dir.join("edgeward.db")),
         ),

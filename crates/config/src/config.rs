@@ -26,8 +26,12 @@ pub struct Config {
     pub admin_listen: SocketAddr,
     /// The folder for what the embedded default keeps.
     pub data_dir: PathBuf,
+    /// This node's name, if it was given one; otherwise it is the one in the file `node-id` of the data folder.
+    pub node: Option<String>,
     /// Where durable state lives.
     pub database: Database,
+    /// Where nodes share nonces and sessions; none for in this process.
+    pub redis: Option<RedisConfig>,
     /// The key that wraps all others.
     pub kek: Kek,
     /// TLS on the listeners, if any.
@@ -81,6 +85,101 @@ impl fmt::Display for Profile {
 pub enum Database {
     /// A SQLite file.
     Sqlite(PathBuf),
+    /// A PostgreSQL server.
+    Postgres(PostgresConfig),
+}
+
+/// How a PostgreSQL server is reached and used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresConfig {
+    /// `postgres://` or `postgresql://` with a user, one host and a database, and `sslmode`, `sslrootcert`, `sslcert`, `sslkey` and
+    /// `application_name` at most as its query.
+    pub url: SecretText,
+    /// Where notifications are listened to.
+    pub listen_url: ListenUrl,
+    /// The schema of all tables: a lower-case identifier that needs no quotes, not `public`, not `pg_…`.
+    pub schema: String,
+    /// Connections at most, 1 to 1000.
+    pub pool: u32,
+    /// How long one call may take, waiting for a connection included.
+    pub timeout_ms: u64,
+}
+
+/// Where notifications of a PostgreSQL server are listened to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenUrl {
+    /// Where the queries go.
+    Same,
+    /// Another way to the same database, for queries that lead through a pooler in transaction mode. Of the form of [`PostgresConfig::url`].
+    Url(SecretText),
+    /// Nowhere: changes of other nodes are found by polling alone.
+    PollOnly,
+}
+
+/// How Redis is reached and used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// The servers.
+    pub servers: RedisServers,
+    /// TLS to each of them, sentinels included.
+    pub tls: bool,
+    /// PEM file of the only roots that TLS trusts, if not the system's; it existed when the settings were read.
+    pub ca: Option<PathBuf>,
+    /// The ACL user of the servers; never without a password.
+    pub user: Option<String>,
+    /// The password of the servers.
+    pub password: Option<SecretText>,
+    /// The numbered database; 0 for a cluster.
+    pub db: u32,
+    /// What every key begins with: `[a-z0-9_-]{1,32}`.
+    pub prefix: String,
+    /// The one budget of a call, connecting included.
+    pub timeout_ms: u64,
+    /// How long after a failover a primary that was cut off may still take writes; added to the replay floor.
+    pub max_lag_ms: u64,
+    /// Whether every nonce waits until a replica has it.
+    pub strict: bool,
+}
+
+/// Which Redis servers there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RedisServers {
+    /// One server.
+    Single {
+        /// Name or address; IPv6 without brackets.
+        host: String,
+        /// Port, also when the URL left it out.
+        port: u16,
+    },
+    /// A primary that sentinels name.
+    Sentinel {
+        /// The sentinels, at least one.
+        sentinels: Vec<RedisNode>,
+        /// What the sentinels call the primary.
+        name: String,
+        /// The ACL user of the sentinels; never without a password.
+        user: Option<String>,
+        /// The password of the sentinels.
+        password: Option<SecretText>,
+    },
+    /// Some nodes of a cluster, at least one; the others are learnt from them.
+    Cluster(Vec<RedisNode>),
+}
+
+/// Where one Redis server or sentinel listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisNode {
+    /// Name or address; IPv6 without brackets.
+    pub host: String,
+    /// Port, also when the URL left it out.
+    pub port: u16,
+}
+
+impl fmt::Display for RedisNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { host, port } = self;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
 }
 
 /// Where the key-encryption key comes from.

@@ -27,8 +27,9 @@ mod view;
 pub use edgeward_wire::SecretText;
 
 pub use config::{
-    Agent, Auth, BodySignature, Config, Database, DeviceProof, Identity, JwtAlg, Kek, Log,
-    LogFormat, Owner, OwnerKeys, Profile, Rate, RouteConfig, Timeouts, Tls, Upstream,
+    Agent, Auth, BodySignature, Config, Database, DeviceProof, Identity, JwtAlg, Kek, ListenUrl,
+    Log, LogFormat, Owner, OwnerKeys, PostgresConfig, Profile, Rate, RedisConfig, RedisNode,
+    RedisServers, RouteConfig, Timeouts, Tls, Upstream,
 };
 pub use finding::{Faults, Finding, Level};
 pub use load::{EffectiveRow, Loaded, judge, load, load_with};
