@@ -9,6 +9,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("edgeward-core", &["edgeward-wire"]),
     ("edgeward-store", &["edgeward-core", "edgeward-wire"]),
     ("edgeward-sqlite", &["edgeward-store", "edgeward-core", "edgeward-wire"]),
+    ("edgeward-postgres", &["edgeward-store", "edgeward-core", "edgeward-wire"]),
+    ("edgeward-redis", &["edgeward-store", "edgeward-core", "edgeward-wire"]),
     ("edgeward-keys", &["edgeward-store", "edgeward-core", "edgeward-wire"]),
     ("edgeward-config", &["edgeward-core", "edgeward-wire"]),
     ("edgeward-edge", SHELL),
