@@ -53,6 +53,7 @@ impl Forge {
                 rate: Some(rate),
                 legacy: false,
                 device_key: None,
+                newest_version: Some(1),
                 secrets: Arc::new([secret]),
             }),
             policy: Arc::new(policy(rate)),
@@ -60,12 +61,6 @@ impl Forge {
     }
 
     /// The agent's id.
-    #[must_use]
-    pub fn agent(&self) -> AgentId {
-        self.agent.id
-    }
-
-    /// The agent.
     #[must_use]
     pub fn agent(&self) -> AgentId {
         self.agent.id

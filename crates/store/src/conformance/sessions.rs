@@ -6,7 +6,7 @@ use std::sync::Arc;
 use edgeward_core::record::Session;
 use edgeward_core::time::MonoMs;
 use edgeward_wire::signature::{BodyDigest, StringToSign};
-use edgeward_wire::{MacKey, OwnerId, SessionId, SessionIdHash, SessionKey};
+use edgeward_wire::{MacKey, OwnerId, Scope, SessionId, SessionIdHash, SessionKey};
 
 use super::forge::agent_id;
 use super::{TestTime, at_once};
@@ -61,8 +61,20 @@ fn assert_same(found: Option<Session>, expected: &Session, time: &impl TestTime)
     }
 }
 
+async fn find(store: &impl Sessions, one: &Session) -> Option<Session> {
+    store.find_session(one.agent, &one.id).await.unwrap()
+}
+
 async fn is_found(store: &impl Sessions, one: &Session) -> bool {
-    store.find_session(one.agent, &one.id).await.unwrap().is_some()
+    find(store, one).await.is_some()
+}
+
+async fn extend(store: &impl Sessions, one: &Session, until: MonoMs) -> Option<Session> {
+    store.extend_session(one.agent, &one.id, until).await.unwrap()
+}
+
+async fn end(store: &impl Sessions, one: &Session) -> bool {
+    store.end_session(one.agent, &one.id).await.unwrap()
 }
 
 /// All of [`Sessions`].
