@@ -1,0 +1,63 @@
+//! Whether agents may act: `agent_devices.status` and `epoch`.
+
+use async_trait::async_trait;
+use edgeward_core::record::Standing;
+use edgeward_store::durable::{Standings, Stands};
+use edgeward_store::fleet::Changed;
+use edgeward_store::{Event, StoreError};
+use edgeward_wire::AgentId;
+
+use crate::PostgresStore;
+use crate::column;
+use crate::error::failed;
+
+#[async_trait]
+impl Standings for PostgresStore {
+    async fn set_standing(
+        &self,
+        id: AgentId,
+        standing: Standing,
+        event: Event,
+    ) -> Result<Option<Stands>, StoreError> {
+        self.within(async {
+            let mut tx = self.write().await?;
+            // Nobody changes the row from here to the end.
+            let row = self
+                .query("SELECT status FROM @.agent_devices WHERE id = $1 FOR UPDATE")
+                .bind(column::uuid(id))
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+            let stands = match &row {
+                Some(row) => Some(column::text(row, "status", column::standing)?),
+                None => None,
+            };
+            let unchanged = match stands {
+                None => Some(None),
+                Some(stands) if stands == standing => Some(Some(Stands::Already)),
+                Some(Standing::Retired) => Some(Some(Stands::Retired)),
+                Some(Standing::Active | Standing::Blocked) => None,
+            };
+            if let Some(answer) = unchanged {
+                tx.rollback().await.map_err(failed)?;
+                return Ok(answer);
+            }
+            let row = self
+                .query(
+                    "UPDATE @.agent_devices SET status = $1, epoch = epoch + 1 WHERE id = $2
+                     RETURNING epoch",
+                )
+                .bind(column::standing_name(standing))
+                .bind(column::uuid(id))
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed)?;
+            let epoch = column::number(&row, "epoch")?;
+            self.tell(&mut tx, &event).await?;
+            self.note(&mut tx, Changed::Agent(id)).await?;
+            tx.commit().await.map_err(failed)?;
+            Ok(Some(Stands::Now { epoch }))
+        })
+        .await
+    }
+}
