@@ -1,12 +1,14 @@
 //! From resolved settings to [`Config`].
 
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 use crate::resolve::Resolved;
-use crate::value::KekReference;
+use crate::stores::RedisUrl;
+use crate::value::{DatabaseUrl, KekReference, NotifyUrl};
 use crate::{
-    Agent, Auth, Config, Database, Kek, Log, Owner, OwnerKeys, RouteConfig, SecretText, Sources,
-    Tls,
+    Agent, Auth, Config, Database, Kek, ListenUrl, Log, Owner, OwnerKeys, PostgresConfig,
+    RedisConfig, RouteConfig, SecretText, Sources, Tls,
 };
 
 /// The configuration, unless something that it cannot do without is missing or unfit.
@@ -27,11 +29,9 @@ pub(crate) fn build(
         base_path: settings.text("EDGE_BASE_PATH")?,
         listen,
         admin_listen: settings.address("EDGE_ADMIN_LISTEN")?,
-        node: None,
-        redis: None,
-        database: Database::Sqlite(
-            settings.path("EDGE_DATABASE_URL").unwrap_or_else(|| data_dir.join("edgeward.db")),
-        ),
+        node: settings.text("EDGE_NODE"),
+        database: database(settings, &data_dir)?,
+        redis: redis(settings)?,
         kek: match settings.kek("EDGE_KEK") {
             Some(KekReference::File(path)) => Kek::File(path),
             Some(KekReference::Env(name)) => {
@@ -61,6 +61,46 @@ pub(crate) fn build(
     })
 }
 
+fn database(settings: &Resolved, data_dir: &Path) -> Option<Database> {
+    let url = match settings.database("EDGE_DATABASE_URL") {
+        None => return Some(Database::Sqlite(data_dir.join("edgeward.db"))),
+        Some(DatabaseUrl::Sqlite(path)) => return Some(Database::Sqlite(path)),
+        Some(DatabaseUrl::Postgres(postgres)) => postgres.url,
+    };
+    Some(Database::Postgres(PostgresConfig {
+        url,
+        listen_url: match settings.notify("EDGE_DATABASE_LISTEN_URL") {
+            None => ListenUrl::Same,
+            Some(NotifyUrl::Nowhere) => ListenUrl::PollOnly,
+            Some(NotifyUrl::At(postgres)) => ListenUrl::Url(postgres.url),
+        },
+        schema: settings.text("EDGE_DB_SCHEMA")?,
+        pool: settings.small("EDGE_DATABASE_POOL")?,
+        timeout_ms: settings.number("EDGE_DATABASE_TIMEOUT_MS")?,
+    }))
+}
+
+/// `None` if something is unfit, `Some(None)` for no Redis.
+#[expect(clippy::option_option, reason = "unfit and not wanted are two things")]
+fn redis(settings: &Resolved) -> Option<Option<RedisConfig>> {
+    let Some(RedisUrl { servers, tls, user, password, db }) = settings.redis("EDGE_REDIS_URL")
+    else {
+        return Some(None);
+    };
+    Some(Some(RedisConfig {
+        servers,
+        tls,
+        ca: settings.path("EDGE_REDIS_CA"),
+        user,
+        password,
+        db,
+        prefix: settings.text("EDGE_REDIS_PREFIX")?,
+        timeout_ms: settings.number("EDGE_REDIS_TIMEOUT_MS")?,
+        max_lag_ms: settings.number("EDGE_REDIS_MAX_LAG_MS")?,
+        strict: settings.truth("EDGE_REDIS_STRICT")?,
+    }))
+}
+
 fn agent(settings: &Resolved) -> Option<Agent> {
     Some(Agent {
         session_required: settings.truth("AGENT_SESSION_REQUIRED")?,
@@ -74,7 +114,9 @@ fn agent(settings: &Resolved) -> Option<Agent> {
         jwt_ttl_ms: settings.number("AGENT_JWT_TTL_MS")?,
         jwt_cache_ttl_ms: settings.number("AGENT_JWT_CACHE_TTL_MS")?,
         require_jwt_every_n: settings.number("AGENT_REQUIRE_JWT_EVERY_N")?,
-        secret_cache_ms: settings.number("AGENT_SECRET_CACHE_MS")?,
+        secret_cache_ms: settings
+            .number("AGENT_SECRET_CACHE_MS")
+            .unwrap_or(if settings.is_given("EDGE_REDIS_URL") { 0 } else { 300_000 }),
         secret_ttl_ms: settings.number("AGENT_SECRET_TTL_MS")?,
         secret_grace_ms: settings.number("AGENT_SECRET_GRACE_MS")?,
         ratelimit_per_sec: settings.small("AGENT_RATELIMIT_PER_SEC")?,

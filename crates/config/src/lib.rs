@@ -19,6 +19,7 @@ mod routes;
 mod rules;
 mod setting;
 mod sources;
+mod stores;
 mod table;
 mod url;
 mod value;

@@ -6,6 +6,7 @@ use crate::build::build;
 use crate::resolve::{Effective, Origin, Outcome, resolve};
 use crate::routes;
 use crate::rules::{self, Case};
+use crate::setting::Secrecy;
 use crate::sources::{Files, LocalFiles};
 use crate::table::settings;
 use crate::{Config, Faults, Finding, Level, Profile, Sources};
@@ -30,7 +31,7 @@ pub struct EffectiveRow {
     pub value: String,
     /// Where it came from.
     pub origin: Origin,
-    /// Whether the value is masked.
+    /// Whether the value, or the secrets in it, are masked.
     pub masked: bool,
 }
 
@@ -99,11 +100,19 @@ fn evaluate(sources: &Sources, profile: Option<Profile>, now_ms: i64, files: &dy
     {
         row.value.clone_from(&config.public_url);
     }
+    if let Some(config) = &config
+        && let Some(row) = effective.iter_mut().find(|row| row.setting == "AGENT_SECRET_CACHE_MS")
+        && row.value.is_empty()
+    {
+        row.value = config.agent.secret_cache_ms.to_string();
+    }
     Judged { config, effective, findings }
 }
 
 fn row(effective: &Effective) -> EffectiveRow {
     let hidden = effective.shown.is_none() && !matches!(effective.outcome, Outcome::Unset);
+    let partly = effective.setting.secrecy == Secrecy::SecretUrl
+        && effective.shown.as_ref().is_some_and(|shown| shown.contains("***"));
     EffectiveRow {
         setting: effective.setting.name.to_owned(),
         value: match &effective.shown {
@@ -112,6 +121,6 @@ fn row(effective: &Effective) -> EffectiveRow {
             None => String::new(),
         },
         origin: effective.origin.clone(),
-        masked: hidden,
+        masked: hidden || partly,
     }
 }

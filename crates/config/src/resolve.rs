@@ -12,6 +12,7 @@ use crate::finding::quoted;
 use crate::nearest::nearest;
 use crate::setting::{Mark, Preset, Secrecy, Setting};
 use crate::sources::{Files, secret_text};
+use crate::stores::{PostgresUrl, RedisUrl};
 use crate::table::{RETIRED, known_names, settings};
 use crate::url::known_scheme;
 use crate::value::{self, Unfit, Value};
@@ -329,7 +330,10 @@ fn shown(secrecy: Secrecy, raw: &str) -> Option<String> {
         Secrecy::SecretUrl if raw.starts_with("sqlite:") && !raw.contains(['@', '?']) => {
             Some(raw.to_owned())
         }
-        Secrecy::SecretUrl => scheme_only(),
+        Secrecy::SecretUrl if raw == "none" => Some(raw.to_owned()),
+        Secrecy::SecretUrl => {
+            PostgresUrl::masked(raw).or_else(|| RedisUrl::masked(raw)).or_else(scheme_only)
+        }
         Secrecy::Reference => match raw.split_once(':') {
             Some(("file", _)) => Some(raw.to_owned()),
             Some(("env", name)) if value::is_variable(name) => Some(raw.to_owned()),

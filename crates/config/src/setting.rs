@@ -53,7 +53,7 @@ pub(crate) enum Secrecy {
     Public,
     /// As it is, unless there is an `@` in it.
     PublicUrl,
-    /// A URL that may hold a password: the scheme only.
+    /// A URL that may hold a password: without that, or its scheme only if it cannot be read.
     SecretUrl,
     /// A reference to a secret; shown if it has a known form.
     Reference,
@@ -99,6 +99,14 @@ pub(crate) enum Kind {
     HttpUrl,
     RedisUrl,
     DatabaseUrl,
+    /// A PostgreSQL URL, or `none`.
+    NotifyUrl,
+    /// A PostgreSQL schema that is this program's own.
+    Schema,
+    /// What keys in Redis begin with.
+    KeyPrefix,
+    /// 1 to 64 printable ASCII characters without blanks and commas.
+    NodeName,
     Kek,
 }
 

@@ -53,32 +53,38 @@ impl HttpUrl {
 
     /// The host as an address, if it is one; `localhost` counts as 127.0.0.1.
     pub(crate) fn address(&self) -> Option<IpAddr> {
-        let host = self.host.trim_end_matches('.');
-        if host == "localhost" || host.ends_with(".localhost") {
-            return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        }
-        match bracketed(host) {
-            Some(inner) => Some(inner.parse::<Ipv6Addr>().ok()?.to_canonical()),
-            None => host.parse::<Ipv4Addr>().ok().map(IpAddr::V4),
-        }
+        address(&self.host)
     }
 
     pub(crate) fn is_loopback(&self) -> bool {
-        self.address().is_some_and(|address| address.is_loopback())
+        is_loopback(&self.host)
     }
+}
+
+/// Whether a host in lower case, IPv6 in brackets or not, is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    address(host).is_some_and(|address| address.is_loopback())
+}
+
+fn address(host: &str) -> Option<IpAddr> {
+    let host = host.trim_end_matches('.');
+    if host == "localhost" || host.ends_with(".localhost") {
+        return Some(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    bracketed(host).unwrap_or(host).parse().ok().map(|address: IpAddr| address.to_canonical())
 }
 
 fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
 
-fn bracketed(host: &str) -> Option<&str> {
+pub(crate) fn bracketed(host: &str) -> Option<&str> {
     host.strip_prefix('[')?.strip_suffix(']')
 }
 
 /// A DNS name, an IPv4 address in its one usual form, or an IPv6 address in brackets. A name whose last label is a number
 /// is refused: resolvers read `127.1` and `0x7f.1` as addresses.
-fn is_host(host: &str) -> bool {
+pub(crate) fn is_host(host: &str) -> bool {
     if let Some(inner) = bracketed(host) {
         return inner.parse::<Ipv6Addr>().is_ok();
     }
@@ -99,7 +105,7 @@ fn is_host(host: &str) -> bool {
 
 /// The scheme of a URL, if it is one whose name says nothing.
 pub(crate) fn known_scheme(raw: &str) -> Option<&str> {
-    const KNOWN: [&str; 9] = [
+    const KNOWN: [&str; 11] = [
         "http",
         "https",
         "sqlite",
@@ -108,7 +114,9 @@ pub(crate) fn known_scheme(raw: &str) -> Option<&str> {
         "redis",
         "rediss",
         "redis-sentinel",
+        "rediss-sentinel",
         "redis-cluster",
+        "rediss-cluster",
     ];
     raw.split_once(':').map(|(scheme, _)| scheme).filter(|scheme| KNOWN.contains(scheme))
 }

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::form;
 use crate::setting::Kind;
+use crate::stores::{PostgresUrl, RedisUrl, UrlFault};
 use crate::url::HttpUrl;
 use crate::{BodySignature, DeviceProof, JwtAlg, LogFormat, Profile, SecretText};
 
@@ -27,6 +28,23 @@ pub(crate) enum Value {
     Path(PathBuf),
     Networks(Vec<IpNet>),
     Kek(KekReference),
+    Database(DatabaseUrl),
+    Notify(NotifyUrl),
+    Redis(RedisUrl),
+}
+
+/// Where durable state is said to be.
+#[derive(Clone, Debug)]
+pub(crate) enum DatabaseUrl {
+    Sqlite(PathBuf),
+    Postgres(PostgresUrl),
+}
+
+/// Where notifications are said to be listened to.
+#[derive(Clone, Debug)]
+pub(crate) enum NotifyUrl {
+    Nowhere,
+    At(PostgresUrl),
 }
 
 /// Where a key-encryption key is said to be.
@@ -46,6 +64,14 @@ pub(crate) struct Unfit {
 impl Unfit {
     fn expected(expected: impl Into<String>) -> Self {
         Self { expected: expected.into(), what_to_do: None }
+    }
+
+    /// A URL of the right scheme, with this the matter.
+    fn url(kind: Kind, fault: UrlFault) -> Self {
+        Self {
+            expected: format!("{}; {}", expected(kind), fault.why),
+            what_to_do: Some(fault.what_to_do.to_owned()),
+        }
     }
 
     /// A form that is right, of a thing that this build does not have.
@@ -95,8 +121,14 @@ pub(crate) fn read(kind: Kind, raw: &str, now_ms: i64) -> Result<Value, Unfit> {
         Kind::Networks => networks(raw).map(Value::Networks),
         Kind::ConfidentialUrl => return confidential_url(raw),
         Kind::HttpUrl => return http_url(raw).map(|_| Value::Text(raw.to_owned())),
-        Kind::RedisUrl => redis_url(raw).then(|| Value::Text(raw.to_owned())),
+        Kind::RedisUrl => return redis_url(raw),
         Kind::DatabaseUrl => return database_url(raw),
+        Kind::NotifyUrl => return notify_url(raw),
+        Kind::Schema => is_schema(raw).then(|| Value::Text(raw.to_owned())),
+        Kind::KeyPrefix => is_key_prefix(raw).then(|| Value::Text(raw.to_owned())),
+        Kind::NodeName => {
+            (raw.len() <= 64 && form::is_token(raw)).then(|| Value::Text(raw.to_owned()))
+        }
         Kind::Kek => return kek(raw),
     };
     value.ok_or_else(|| Unfit::expected(expected(kind)))
@@ -130,11 +162,17 @@ pub(crate) fn expected(kind: Kind) -> String {
         Kind::Networks => "addresses or CIDRs (without bits beyond the prefix), with commas between them, or `none`".into(),
         Kind::ConfidentialUrl => "an https URL, or http to loopback".into(),
         Kind::HttpUrl => "an http or https URL".into(),
-        Kind::RedisUrl => "a redis://, rediss://, redis-sentinel:// or redis-cluster:// URL".into(),
-        Kind::DatabaseUrl => "`sqlite:PATH`".into(),
+        Kind::RedisUrl => "`redis://[user:password@]host[:port][/db]`, `redis-sentinel://…@h1,h2,h3/master-name[/db]` or `redis-cluster://…@h1,h2,h3`, each with TLS as `rediss…`".into(),
+        Kind::DatabaseUrl => format!("`sqlite:PATH` or {POSTGRES_FORM}"),
+        Kind::NotifyUrl => format!("{POSTGRES_FORM}, or `none`"),
+        Kind::Schema => "a lower-case identifier of at most 63 characters, `[a-z_][a-z0-9_]*`, not `public` and not `pg_…`".into(),
+        Kind::KeyPrefix => "1 to 32 of the characters `a-z`, `0-9`, `_` and `-`".into(),
+        Kind::NodeName => "1 to 64 printable ASCII characters without blank and comma".into(),
         Kind::Kek => "`file:PATH` or `env:NAME`".into(),
     }
 }
+
+const POSTGRES_FORM: &str = "`postgres://user:password@host:port/database[?sslmode=…]`";
 
 fn word<T: Copy>(raw: &str, words: &[(&str, T)]) -> Option<T> {
     words.iter().find(|(word, _)| *word == raw).map(|(_, value)| *value)
@@ -211,23 +249,56 @@ fn confidential_url(raw: &str) -> Result<Value, Unfit> {
     }
 }
 
-fn redis_url(raw: &str) -> bool {
-    ["redis://", "rediss://", "redis-sentinel://", "redis-cluster://"]
-        .iter()
-        .any(|scheme| raw.strip_prefix(scheme).is_some_and(is_path))
+fn redis_url(raw: &str) -> Result<Value, Unfit> {
+    const KIND: Kind = Kind::RedisUrl;
+    if !RedisUrl::is_meant(raw) {
+        return Err(Unfit::expected(expected(KIND)));
+    }
+    RedisUrl::read(raw).map(Value::Redis).map_err(|fault| Unfit::url(KIND, fault))
+}
+
+fn notify_url(raw: &str) -> Result<Value, Unfit> {
+    const KIND: Kind = Kind::NotifyUrl;
+    if raw == "none" {
+        return Ok(Value::Notify(NotifyUrl::Nowhere));
+    }
+    if !PostgresUrl::is_meant(raw) {
+        return Err(Unfit::expected(expected(KIND)));
+    }
+    let url = PostgresUrl::read(raw).map_err(|fault| Unfit::url(KIND, fault))?;
+    Ok(Value::Notify(NotifyUrl::At(url)))
 }
 
 fn database_url(raw: &str) -> Result<Value, Unfit> {
-    let postgres = |scheme: &&str| raw.strip_prefix(*scheme).is_some_and(is_path);
-    if ["postgres://", "postgresql://"].iter().any(postgres) {
-        return Err(Unfit::later("a PostgreSQL database", "Use `sqlite:PATH`, or leave it out."));
+    const KIND: Kind = Kind::DatabaseUrl;
+    if PostgresUrl::is_meant(raw) {
+        let url = PostgresUrl::read(raw).map_err(|fault| Unfit::url(KIND, fault))?;
+        return Ok(Value::Database(DatabaseUrl::Postgres(url)));
     }
     let path = raw.strip_prefix("sqlite:").unwrap_or_default();
     let path = path.strip_prefix("//").unwrap_or(path);
     if !is_path(path) || path.starts_with(':') || path.contains(['?', '#', '@']) {
-        return Err(Unfit::expected(expected(Kind::DatabaseUrl)));
+        return Err(Unfit::expected(expected(KIND)));
     }
-    Ok(Value::Path(PathBuf::from(path)))
+    Ok(Value::Database(DatabaseUrl::Sqlite(PathBuf::from(path))))
+}
+
+/// An identifier that PostgreSQL takes without quotes and cuts nowhere, in a schema that is neither everybody's nor its own.
+fn is_schema(raw: &str) -> bool {
+    let legal = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=63).contains(&raw.len())
+        && raw.bytes().all(legal)
+        && !raw.starts_with(|first: char| first.is_ascii_digit())
+        && raw != "public"
+        && !raw.starts_with("pg_")
+}
+
+/// Characters that have no meaning in key patterns and hash tags.
+fn is_key_prefix(raw: &str) -> bool {
+    let legal = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-'
+    };
+    (1..=32).contains(&raw.len()) && raw.bytes().all(legal)
 }
 
 fn kek(raw: &str) -> Result<Value, Unfit> {

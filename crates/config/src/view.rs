@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 
 use crate::resolve::{Effective, Outcome, Resolved};
-use crate::value::{KekReference, Value};
+use crate::stores::RedisUrl;
+use crate::value::{DatabaseUrl, KekReference, NotifyUrl, Value};
 use crate::{BodySignature, SecretText};
 
 /// Makes one accessor per variant of [`Value`].
@@ -35,6 +36,9 @@ accessors! {
     jwt_alg: JwtAlg => crate::JwtAlg;
     log_format: LogFormat => crate::LogFormat;
     kek: Kek => KekReference;
+    database: Database => DatabaseUrl;
+    notify: Notify => NotifyUrl;
+    redis: Redis => RedisUrl;
 }
 
 impl Resolved {

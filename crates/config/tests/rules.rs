@@ -174,10 +174,6 @@ const CASES: &[Case] = &[
     ),
     (Development, &[("EDGE_KEK", "env:WRAPPING_KEY"), ("WRAPPING_KEY", "")], "EDGE_KEK", Error),
     // Known by name, of a build to come.
-    (Development, &[("EDGE_REDIS_URL", "redis://127.0.0.1")], "EDGE_REDIS_URL", Error),
-    (Development, &[("EDGE_REDIS_URL", "http://127.0.0.1")], "EDGE_REDIS_URL", Error),
-    (Development, &[("EDGE_DATABASE_URL", "postgres://edge@db/edge")], "EDGE_DATABASE_URL", Error),
-    (Development, &[("EDGE_DB_SCHEMA", "cogo")], "EDGE_DB_SCHEMA", Error),
     (Development, &[("EDGE_KEK", "awskms:alias/edge")], "EDGE_KEK", Error),
     (Development, &[("EDGE_KEK", "vault:transit/edge")], "EDGE_KEK", Error),
     (Development, &[("EDGE_OTLP_ENDPOINT", "http://127.0.0.1:4317")], "EDGE_OTLP_ENDPOINT", Error),
@@ -316,8 +312,6 @@ fn the_sentence_about_authentication_stands_in_the_messages() {
 #[test]
 fn things_of_later_builds_are_refused_with_a_clear_word() {
     for (name, value) in [
-        ("EDGE_REDIS_URL", "rediss://cache.example"),
-        ("EDGE_DATABASE_URL", "postgresql://db/edge"),
         ("EDGE_KEK", "awskms:alias/edge"),
         ("EDGE_KEK", "vault:transit/edge"),
         ("EDGE_OTLP_ENDPOINT", "https://otlp.example"),
@@ -336,6 +330,8 @@ fn the_defaults_of_both_profiles() {
     assert_eq!(development.base_path, "");
     assert_eq!(development.admin_listen, "127.0.0.1:8601".parse().unwrap());
     assert_eq!(development.database, Database::Sqlite("./edgeward-data/edgeward.db".into()));
+    assert_eq!((&development.redis, &development.node), (&None, &None));
+    assert_eq!(development.agent.secret_cache_ms, 300_000);
     assert_eq!(development.kek, Kek::Generated("./edgeward-data/kek".into()));
     assert_eq!(development.jwt_alg, JwtAlg::EdDsa);
     assert_eq!(development.log.format, LogFormat::Text);
@@ -391,22 +387,6 @@ fn development_settings_are_judged_as_production() {
     let relaxed =
         judge(&env(PRODUCTION, &[("AGENT_REQUIRE_NONCE", "false")]), Some(Development), NOW);
     assert_eq!(relaxed, []);
-}
-
-#[test]
-fn a_cache_of_secrets_together_with_redis_is_warned() {
-    let redis = ("EDGE_REDIS_URL", "redis://127.0.0.1");
-    for (cache, expected) in [("1000", 1), ("0", 0)] {
-        let findings =
-            judge(&env(DEVELOPMENT, &[redis, ("AGENT_SECRET_CACHE_MS", cache)]), None, NOW);
-        let warned = findings
-            .iter()
-            .filter(|finding| {
-                finding.setting == "AGENT_SECRET_CACHE_MS" && finding.level == Warning
-            })
-            .count();
-        assert_eq!(warned, expected, "{cache}");
-    }
 }
 
 #[test]

@@ -222,7 +222,19 @@ fn no_secret_is_printed_when_all_is_well() {
         "[[routes]]\nmatch = \"/v1/\"\nupstream = [\"http://127.0.0.1:9000\"]\nset_headers = {{ apikey = {{ file = {:?} }}, x-key = {{ value = \"inline-SECRET-value\" }} }}\n",
         path.to_str().unwrap()
     );
-    let mut sources = with_file(env(PRODUCTION, &[("OWNER_JWT_SECRET", SECRET)]), &text);
+    let added = [
+        ("OWNER_JWT_SECRET", SECRET),
+        (
+            "EDGE_DATABASE_URL",
+            "postgres://edge:db-SECRET-value@127.0.0.1/edge?sslkey=k-SECRET-value",
+        ),
+        ("EDGE_DATABASE_LISTEN_URL", "postgres://edge:db-SECRET-value@db/edge"),
+        (
+            "EDGE_REDIS_URL",
+            "redis-sentinel://edge:redis-SECRET-value@s1,s2/main?sentinel_user=w&sentinel_password=s-SECRET-value",
+        ),
+    ];
+    let mut sources = with_file(env(PRODUCTION, &added), &text);
     sources.env.remove("OWNER_JWKS_URL");
     let loaded = loaded(&sources);
     let printed = [
@@ -233,6 +245,7 @@ fn no_secret_is_printed_when_all_is_well() {
     for text in &printed {
         assert!(!text.contains(SECRET) && !text.contains("SECRET-value"), "{text}");
     }
+    assert_eq!(loaded.warnings.len(), 2, "{:?}", loaded.warnings);
     assert_eq!(row(&sources, "OWNER_JWT_SECRET").value, "***");
     assert_eq!(row(&sources, "EDGE_KEK").value, "env:WRAPPING_KEY");
     let exposed: Vec<_> =
@@ -249,10 +262,21 @@ fn no_secret_is_printed_in_a_fault() {
         ("EDGE_KEK", "base64:hunter2"),
         ("EDGE_KEK", "vault:hunter2"),
         ("EDGE_KEK", "env:hunter2+"),
-        ("EDGE_DATABASE_URL", "postgres://edge:hunter2@db/edge"),
+        ("EDGE_DATABASE_URL", "postgres://edge:hunter2@db:x/edge"),
         ("EDGE_DATABASE_URL", "postgres://db/edge?password=hunter2"),
         ("EDGE_DATABASE_URL", "edge:hunter2@db"),
-        ("EDGE_REDIS_URL", "rediss://:hunter2@cache"),
+        ("EDGE_DATABASE_URL", "postgres://edge:hunter2@db"),
+        ("EDGE_DATABASE_URL", "postgres://edge:hunter2/x@db/edge"),
+        ("EDGE_DATABASE_URL", "postgres://edge:hunter2%@db/edge"),
+        ("EDGE_DATABASE_URL", "postgres://db/hunter2"),
+        ("EDGE_DATABASE_URL", "mysql://edge:hunter2@db/edge"),
+        ("EDGE_DATABASE_LISTEN_URL", "postgres://edge:hunter2@db/edge?pgbouncer=hunter2"),
+        ("EDGE_DATABASE_LISTEN_URL", "hunter2"),
+        ("EDGE_REDIS_URL", "rediss://:hunter2@cache/x"),
+        ("EDGE_REDIS_URL", "redis://hunter2@cache"),
+        ("EDGE_REDIS_URL", "redis://edge:a@hunter2@cache"),
+        ("EDGE_REDIS_URL", "redis-sentinel://s/m?sentinel_password=hunter2&x=y"),
+        ("EDGE_REDIS_URL", "redis-cluster://:hunter2@a,b/1"),
         ("EDGE_REDIS_URL", "hunter2"),
         ("EDGE_PUBLIC_URL", "https://me:hunter2@edge.example"),
         ("OWNER_JWKS_URL", "https://me:hunter2@id.example"),

@@ -1,6 +1,6 @@
 //! `AGENT_…`
 
-use crate::setting::Preset::Value;
+use crate::setting::Preset::{Derived, Value};
 use crate::setting::{Kind, Mark, Setting};
 
 pub(super) const AGENT: &[Setting] = &[
@@ -88,6 +88,7 @@ pub(super) const AGENT: &[Setting] = &[
         Value("300000"),
         "How long an unsealed secret is kept in memory; 0 for not at all.",
     )
+    .in_production(Derived("`0` with `EDGE_REDIS_URL`, otherwise `300000` (5 min)"))
     .rule("more than 0 together with Redis is warned"),
     Setting::new(
         "AGENT_SECRET_TTL_MS",
@@ -143,6 +144,6 @@ pub(super) const AGENT: &[Setting] = &[
         "AGENT_POLICY_STALE_MS",
         Kind::millis(1_000, 300_000),
         Value("10000"),
-        "A node that cannot confirm blocks and policy for longer answers 503; takes effect with a later version, which runs on many nodes.",
+        "A node that can confirm blocks and policy with neither the database nor Redis for longer answers 503 and ends its streams; with Redis alone confirming it goes on for at most 300 s.",
     ),
 ];

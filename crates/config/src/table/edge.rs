@@ -25,6 +25,12 @@ pub(super) const DEPLOYMENT: &[Setting] = &[
         "The folder for what the embedded default keeps.",
     ),
     Setting::new(
+        "EDGE_NODE",
+        Kind::NodeName,
+        Derived("the name in the file `node-id` in `EDGE_DATA_DIR`, made on the first start"),
+        "This node's name among those of the deployment; no two nodes share one.",
+    ),
+    Setting::new(
         "EDGE_AUDIENCE",
         Kind::Token,
         Value("edgeward"),
@@ -96,29 +102,6 @@ pub(super) const DEPLOYMENT: &[Setting] = &[
         Unset,
         "The only addresses that may speak to the public listener, enrolment included; health and the two JWKS pages stay open to all.",
     ),
-    Setting::new(
-        "EDGE_DATABASE_URL",
-        Kind::DatabaseUrl,
-        Derived("`edgeward.db` in `EDGE_DATA_DIR`"),
-        "Where durable state lives: `sqlite:PATH`.",
-    )
-    .rule("`postgres://…` is not supported by this build yet")
-    .secrecy(Secrecy::SecretUrl),
-    Setting::new(
-        "EDGE_DB_SCHEMA",
-        Kind::Token,
-        Unset,
-        "The schema in a PostgreSQL database.",
-    )
-    .later("a PostgreSQL database"),
-    Setting::new(
-        "EDGE_REDIS_URL",
-        Kind::RedisUrl,
-        Unset,
-        "Where nodes share nonces and sessions: `redis://`, `rediss://`, `redis-sentinel://`, `redis-cluster://`.",
-    )
-    .secrecy(Secrecy::SecretUrl)
-    .later("sharing nonces and sessions through Redis"),
     Setting::new(
         "EDGE_KEK",
         Kind::Kek,

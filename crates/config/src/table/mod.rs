@@ -3,8 +3,11 @@
 mod agent;
 mod edge;
 mod owner;
+mod stores;
 
 use crate::setting::Setting;
+
+pub(crate) use stores::{POSTGRES_ONLY, REDIS_ONLY};
 
 /// A setting that older deployments had and this one refuses.
 pub(crate) struct Retired {
@@ -30,6 +33,7 @@ pub(crate) const RETIRED: &[Retired] = &[
 /// The sections of the table, in the order of the reference page.
 pub(crate) const SECTIONS: &[(&str, &[Setting])] = &[
     ("The deployment", edge::DEPLOYMENT),
+    ("The database and Redis", stores::STORES),
     ("What proves a caller", edge::PROOF),
     ("Agents", agent::AGENT),
     ("Owners", owner::OWNER),

@@ -1,5 +1,7 @@
 //! Rules that look at more than one setting, or beyond a setting's form.
 
+mod stores;
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -31,7 +33,11 @@ const RULES: &[Rule] = &[
     public_url,
     windows,
     orders,
-    redis_and_caches,
+    stores::redis_and_caches,
+    stores::postgres_over_the_network,
+    stores::redis_over_the_network,
+    stores::redis_roots,
+    stores::without_effect,
     key_encryption_key,
     owner_source,
     owner_claims,
@@ -273,20 +279,6 @@ fn orders(case: &Case<'_>, findings: &mut Vec<Finding>) {
                 format!("Lower it, or raise {bound}."),
             ));
         }
-    }
-}
-
-fn redis_and_caches(case: &Case<'_>, findings: &mut Vec<Finding>) {
-    const NAME: &str = "AGENT_SECRET_CACHE_MS";
-    let shared = case.resolved.is_given("EDGE_REDIS_URL");
-    let cached = case.resolved.number(NAME).is_some_and(|ms| ms > 0);
-    if shared && cached && case.resolved.is_given(NAME) {
-        findings.push(Finding::warning(
-            NAME,
-            case.found(NAME),
-            "0 together with EDGE_REDIS_URL",
-            "Set it to 0: another node may have rotated the secret.",
-        ));
     }
 }
 
