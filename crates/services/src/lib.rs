@@ -8,16 +8,25 @@
 //! Nothing here is for data that matters: passwords are known, and nothing is synced to disk.
 #![warn(missing_docs)]
 
+mod cluster;
 mod error;
+mod gate;
+mod pgbouncer;
 mod port;
 mod postgres;
 mod program;
 mod redis;
+mod redis_config;
 mod resp;
+mod sentinel;
 mod supervisor;
 mod wait;
 
+pub use cluster::RedisCluster;
 pub use error::ServiceError;
+pub use gate::Gate;
+pub use pgbouncer::PgBouncer;
 pub use postgres::{Postgres, SUPERUSER, SUPERUSER_PASSWORD};
 pub use redis::{REDIS_SUPERUSER, Redis, RedisOptions, RedisTls};
 pub use resp::Reply;
+pub use sentinel::RedisWithSentinel;

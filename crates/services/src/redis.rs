@@ -7,6 +7,7 @@ use crate::ServiceError;
 use crate::error::Context as _;
 use crate::port;
 use crate::program::find;
+use crate::redis_config::settings;
 use crate::resp::{Connection, Reply};
 use crate::supervisor::{Farewell, Supervisor, folder};
 use crate::wait::until;
@@ -61,6 +62,8 @@ pub struct Redis {
     supervisor: Supervisor,
     options: RedisOptions,
     ports: Ports,
+    /// What it is told at each start, besides its settings.
+    greeting: &'static [&'static str],
 }
 
 /// What a server is besides its options.
@@ -68,13 +71,36 @@ pub struct Redis {
 pub(crate) enum Kind {
     Single,
     Cluster,
+    Sentinel,
+}
+
+impl Kind {
+    /// A sentinel's own timers, in milliseconds, are a second and more, and in no file: those of a server
+    /// that is thought down after less would be found down at each failover, before it is asked.
+    fn greeting(self) -> &'static [&'static str] {
+        match self {
+            Self::Single | Self::Cluster => &[],
+            Self::Sentinel => &[
+                "SENTINEL",
+                "DEBUG",
+                "ping-period",
+                "100",
+                "info-period",
+                "500",
+                "publish-period",
+                "200",
+                "ask-period",
+                "100",
+            ],
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Ports {
-    plain: u16,
-    tls: Option<u16>,
-    bus: Option<u16>,
+pub(crate) struct Ports {
+    pub(crate) plain: u16,
+    pub(crate) tls: Option<u16>,
+    pub(crate) bus: Option<u16>,
 }
 
 impl Redis {
@@ -91,16 +117,21 @@ impl Redis {
         let program = find("redis-server", PACKAGE)?;
         let mut outcome = None;
         for _ in 0..TRIES {
-            let command_line = vec![program.clone().into(), CONFIG.into()];
+            let mut command_line = vec![program.clone().into(), CONFIG.into()];
+            command_line.extend((kind == Kind::Sentinel).then(|| "--sentinel".into()));
             let supervisor = Supervisor::new("Redis", folder()?, Farewell::Kill, command_line)?;
             let ports = Ports {
                 plain: port::free()?,
                 tls: options.tls.as_ref().map(|_| port::free()).transpose()?,
                 bus: (kind == Kind::Cluster).then(port::free).transpose()?,
             };
-            let server = Self { supervisor, options: options.clone(), ports };
-            std::fs::write(server.supervisor.folder().join(CONFIG), server.config())
-                .to_do("write redis.conf")?;
+            let server =
+                Self { supervisor, options: options.clone(), ports, greeting: kind.greeting() };
+            std::fs::write(
+                server.supervisor.folder().join(CONFIG),
+                settings(&options, ports, kind),
+            )
+            .to_do("write redis.conf")?;
             match server.start_again() {
                 Ok(()) => return Ok(server),
                 Err(error @ ServiceError::NotStarted { .. }) => outcome = Some(error),
@@ -238,57 +269,31 @@ impl Redis {
             });
             let text = answer.ok().and_then(|reply| reply.text()).unwrap_or_default();
             Ok(info_field(&text, "process_id") == Some(process.to_string()))
-        })
+        })?;
+        if self.greeting.is_empty() {
+            return Ok(());
+        }
+        self.command(self.greeting).map(drop)
     }
 
-    fn config(&self) -> String {
-        let Self { options, ports, .. } = self;
-        let mut lines = vec![
-            format!("port {}", ports.plain),
-            "bind 127.0.0.1".to_owned(),
-            "protected-mode no".to_owned(),
-            "save \"\"".to_owned(),
-            "repl-diskless-sync-delay 0".to_owned(),
-            // a stop does not wait for replicas that lag
-            "shutdown-timeout 0".to_owned(),
-        ];
-        if let Some(bus) = ports.bus {
-            lines.push("cluster-enabled yes".to_owned());
-            lines.push(format!("cluster-port {bus}"));
-            lines.push("cluster-node-timeout 1000".to_owned());
+    pub(crate) fn has_users(&self) -> bool {
+        !self.options.users.is_empty()
+    }
+
+    pub(crate) fn bus_port(&self) -> Option<u16> {
+        self.ports.bus
+    }
+
+    /// Moves keys to another node of a cluster that has the same users.
+    pub(crate) fn migrate(&self, to: SocketAddr, keys: &[String]) -> Result<(), ServiceError> {
+        let (ip, port) = (to.ip().to_string(), to.port().to_string());
+        let mut command = vec!["MIGRATE", &ip, &port, "", "0", "10000"];
+        if self.has_users() {
+            command.extend(["AUTH2", REDIS_SUPERUSER.0, REDIS_SUPERUSER.1]);
         }
-        if let (Some(tls), Some(port)) = (&options.tls, ports.tls) {
-            lines.push(format!("tls-port {port}"));
-            lines.push(format!("tls-cert-file {}", tls.certificate.display()));
-            lines.push(format!("tls-key-file {}", tls.key.display()));
-            lines.push(format!("tls-ca-cert-file {}", tls.authority.display()));
-            lines.push("tls-auth-clients no".to_owned());
-        }
-        if options.appendonly {
-            lines.push("appendonly yes".to_owned());
-            lines.push("appendfsync always".to_owned());
-        }
-        if options.snapshots {
-            // so rarely that none is made but on order; without a line none is made at a stop either
-            lines.push("save 86400 1000000".to_owned());
-        }
-        lines.extend(options.max_memory.map(|bytes| format!("maxmemory {bytes}")));
-        lines.extend(
-            options.max_memory_policy.iter().map(|name| format!("maxmemory-policy {name}")),
-        );
-        if !options.users.is_empty() {
-            let (name, password) = REDIS_SUPERUSER;
-            lines.push(format!("user {name} on >{password} ~* &* +@all"));
-            lines.push(format!("masteruser {name}"));
-            lines.push(format!("masterauth {password}"));
-            lines.extend(options.users.iter().cloned());
-        }
-        let primary = options.replica_of;
-        lines.extend(
-            primary.map(|primary| format!("replicaof {} {}", primary.ip(), primary.port())),
-        );
-        lines.extend(options.config.iter().cloned());
-        lines.join("\n") + "\n"
+        command.push("KEYS");
+        command.extend(keys.iter().map(String::as_str));
+        self.command(&command).map(drop)
     }
 }
 

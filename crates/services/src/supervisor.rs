@@ -115,11 +115,15 @@ impl Supervisor {
         ready: impl Fn(u32) -> Result<bool, ServiceError>,
     ) -> Result<(), ServiceError> {
         self.start()?;
-        until(&format!("{} is ready ({})", self.what, self.last_of_log()), || {
+        let ready = until(&format!("{} is ready", self.what), || {
             let Some(process) = self.process()? else {
                 return Err(ServiceError::NotStarted { what: self.what, log: self.last_of_log() });
             };
             Ok(ready(process)?.then_some(()))
+        });
+        ready.map_err(|error| {
+            let ServiceError::TimedOut { what } = error else { return error };
+            ServiceError::TimedOut { what: format!("{what}; its log ends: {}", self.last_of_log()) }
         })
     }
 

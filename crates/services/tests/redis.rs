@@ -7,7 +7,9 @@
     reason = "tests may fail loudly"
 )]
 
-use edgeward_services::{Redis, RedisOptions, Reply};
+use std::process::{Command, Stdio};
+
+use edgeward_services::{Redis, RedisOptions, RedisTls, Reply};
 
 fn with(change: impl FnOnce(&mut RedisOptions)) -> Redis {
     let mut options = RedisOptions::default();
@@ -106,4 +108,34 @@ fn a_server_that_does_not_start_says_why() {
     let options = RedisOptions { config: vec!["no-such-setting".to_owned()], ..Default::default() };
     let error = Redis::start(options).unwrap_err().to_string();
     assert!(error.contains("Redis did not start") && error.contains("no-such-setting"), "{error}");
+}
+
+#[test]
+fn it_listens_for_tls_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-subj", "/CN=localhost", "-days", "2", "-keyout", "key.pem", "-out", "cert.pem"])
+        .current_dir(folder.path())
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert!(made.success());
+    let server = with(|options| {
+        options.tls = Some(RedisTls {
+            certificate: file("cert.pem"),
+            key: file("key.pem"),
+            authority: file("cert.pem"),
+        });
+    });
+    assert_eq!(server.command(&["PING"]).unwrap(), Reply::Status("PONG".into()));
+    let address = server.tls_address().unwrap().to_string();
+    let client = Command::new("openssl")
+        .args(["s_client", "-connect", &address, "-verify_return_error", "-CAfile", "cert.pem"])
+        .current_dir(folder.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    assert!(client.status.success(), "{}", String::from_utf8_lossy(&client.stderr));
 }
