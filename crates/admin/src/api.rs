@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
 use http::StatusCode;
 use serde_json::json;
@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::gate::Trace;
 use crate::refusal::Refusal;
 use crate::source::{Check, Readiness, Source};
+use crate::standing;
 
 /// How long the source may take to say whether it is ready.
 const READINESS: Duration = Duration::from_secs(2);
@@ -23,6 +24,9 @@ pub(crate) fn router(source: Arc<dyn Source>) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/status", get(status))
+        .route("/agents/{id}/block", post(standing::block))
+        .route("/agents/{id}/unblock", post(standing::unblock))
+        .route("/agents/{id}/retire", post(standing::retire))
         .fallback(unknown)
         .method_not_allowed_fallback(other_method)
         .with_state(source)

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderValue};
-use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty, Limited};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -93,16 +93,28 @@ impl AdminClient {
     /// # Errors
     /// When nobody answers, or not with JSON.
     pub async fn get(&self, path: &str) -> Result<(StatusCode, Value), ClientError> {
-        tokio::time::timeout(TIMEOUT, self.get_unhurried(path))
-            .await
-            .map_err(|_| ClientError::TooSlow)?
+        self.ask(Method::GET, path, None).await
     }
 
-    async fn get_unhurried(&self, path: &str) -> Result<(StatusCode, Value), ClientError> {
-        if !path.starts_with('/') {
-            return Err(ClientError::Path);
-        }
-        let request = Request::get(path).body(Empty::new()).map_err(|_| ClientError::Path)?;
+    /// Posts JSON to a path: the status, and the body as JSON, a refusal's too.
+    ///
+    /// # Errors
+    /// As [`get`](Self::get). Unless nobody was reached, what was asked may have been done.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<(StatusCode, Value), ClientError> {
+        self.ask(Method::POST, path, Some(body)).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value), ClientError> {
+        let asked = self.ask_unhurried(call(method, path, body)?);
+        tokio::time::timeout(TIMEOUT, asked).await.map_err(|_| ClientError::TooSlow)?
+    }
+
+    async fn ask_unhurried(&self, request: Call) -> Result<(StatusCode, Value), ClientError> {
         let refused = match UnixStream::connect(&self.socket).await {
             Ok(stream) => return exchange(stream, with_host(request, "localhost")?).await,
             Err(error) => error.to_string(),
@@ -127,7 +139,19 @@ impl AdminClient {
     }
 }
 
-type Get = Request<Empty<Bytes>>;
+type Call = Request<Full<Bytes>>;
+
+fn call(method: Method, path: &str, body: Option<&Value>) -> Result<Call, ClientError> {
+    if !path.starts_with('/') {
+        return Err(ClientError::Path);
+    }
+    let mut request = Request::builder().method(method).uri(path);
+    if body.is_some() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    let body = body.map(Value::to_string).unwrap_or_default();
+    request.body(Full::new(body.into())).map_err(|_| ClientError::Path)
+}
 
 impl Remote {
     /// Connects, to this machine only, whatever the name resolves to.
@@ -150,13 +174,13 @@ impl Remote {
     }
 }
 
-fn with_host(mut request: Get, host: &str) -> Result<Get, ClientError> {
+fn with_host(mut request: Call, host: &str) -> Result<Call, ClientError> {
     let host = HeaderValue::from_str(host).map_err(|_| ClientError::Url)?;
     request.headers_mut().insert(HOST, host);
     Ok(request)
 }
 
-async fn exchange<S>(stream: S, request: Get) -> Result<(StatusCode, Value), ClientError>
+async fn exchange<S>(stream: S, request: Call) -> Result<(StatusCode, Value), ClientError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

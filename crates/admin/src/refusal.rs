@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::response::Response;
 use edgeward_wire::{Problem, TraceId};
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 
 /// Why a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,16 @@ pub(crate) enum Refusal {
     MethodNotAllowed,
     BodyTooLarge,
     TooSlow,
+    /// The role does not reach so far.
+    RoleInsufficient,
+    AgentIdMalformed,
+    MediaTypeUnsupported,
+    BodyMalformed,
+    AgentUnknown,
+    /// Something other than retired was asked for an agent that is.
+    AgentRetired,
+    /// What was asked could not be done, or its end could not be learned.
+    SourceUnavailable,
 }
 
 /// A row of the table.
@@ -28,7 +38,11 @@ struct Spec {
     title: &'static str,
     detail: Option<&'static str>,
     challenge: Option<&'static str>,
+    retry: bool,
 }
+
+/// When to ask again what may work then.
+const RETRY_SECONDS: u16 = 1;
 
 impl Refusal {
     /// The code, for logs.
@@ -46,7 +60,7 @@ impl Refusal {
             code: spec.code.to_owned(),
             detail: spec.detail.map(str::to_owned),
             trace_id: trace,
-            retry_after_ms: None,
+            retry_after_ms: spec.retry.then_some(u64::from(RETRY_SECONDS) * 1000),
             server_time_ms: None,
         };
         // Strings and numbers only: there is nothing in it that could fail.
@@ -58,11 +72,21 @@ impl Refusal {
         if let Some(challenge) = spec.challenge {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
+        if spec.retry {
+            headers.insert(RETRY_AFTER, RETRY_SECONDS.into());
+        }
         response
     }
 
     fn spec(self) -> Spec {
-        let row = |status, code, title| Spec { status, code, title, detail: None, challenge: None };
+        let row = |status, code, title| Spec {
+            status,
+            code,
+            title,
+            detail: None,
+            challenge: None,
+            retry: false,
+        };
         match self {
             Self::HostMalformed => row(
                 StatusCode::BAD_REQUEST,
@@ -111,11 +135,53 @@ impl Refusal {
             Self::BodyTooLarge => {
                 row(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", "The body is too large")
             }
-            Self::TooSlow => row(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "too_slow",
-                "The answer could not be made in time",
+            Self::TooSlow => Spec {
+                detail: Some("What was asked may have been done: asking again does no harm"),
+                retry: true,
+                ..row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "too_slow",
+                    "The answer could not be made in time",
+                )
+            },
+            Self::RoleInsufficient => row(
+                StatusCode::FORBIDDEN,
+                "role_insufficient",
+                "The operator's role does not allow this",
             ),
+            Self::AgentIdMalformed => Spec {
+                detail: Some("An agent's id is a lower-case hyphenated UUID"),
+                ..row(StatusCode::BAD_REQUEST, "request_malformed", "The request is malformed")
+            },
+            Self::MediaTypeUnsupported => Spec {
+                detail: Some("The body must be application/json"),
+                ..row(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "media_type_unsupported",
+                    "The media type is not taken here",
+                )
+            },
+            Self::BodyMalformed => Spec {
+                detail: Some(
+                    "The body must be a JSON object with at most `reason`: 1 to 500 characters without control characters",
+                ),
+                ..row(StatusCode::BAD_REQUEST, "request_malformed", "The request is malformed")
+            },
+            Self::AgentUnknown => {
+                row(StatusCode::NOT_FOUND, "agent_unknown", "There is no such agent")
+            }
+            Self::AgentRetired => {
+                row(StatusCode::CONFLICT, "agent_retired", "The agent is retired, which is final")
+            }
+            Self::SourceUnavailable => Spec {
+                detail: Some("What was asked may have been done: asking again does no harm"),
+                retry: true,
+                ..row(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "dependency_unavailable",
+                    "A dependency is unavailable",
+                )
+            },
         }
     }
 }

@@ -273,7 +273,7 @@ fn refused(refusal: Refusal, trace: TraceId) -> Response {
 }
 
 /// A name, no secret: without randomness it is the lowest one, and the call is answered all the same.
-fn trace(entropy: &dyn Entropy) -> TraceId {
+pub(crate) fn trace(entropy: &dyn Entropy) -> TraceId {
     TraceId::from_random(entropy.bytes().unwrap_or_default())
 }
 
@@ -291,11 +291,13 @@ fn is_loopback(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
+    use edgeward_core::record::Standing;
+    use edgeward_wire::AgentId;
     use http::StatusCode;
 
     use super::*;
     use crate::actor::{ActorKind, Role};
-    use crate::source::{Readiness, Status};
+    use crate::source::{Readiness, SourceUnavailable, StandingAnswer, Status};
 
     /// One that never answers.
     struct Stuck;
@@ -307,6 +309,16 @@ mod tests {
         }
 
         async fn status(&self) -> Status {
+            std::future::pending().await
+        }
+
+        async fn set_standing(
+            &self,
+            _: AgentId,
+            _: Standing,
+            _: &Actor,
+            _: Option<String>,
+        ) -> Result<Option<StandingAnswer>, SourceUnavailable> {
             std::future::pending().await
         }
     }

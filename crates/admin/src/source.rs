@@ -1,9 +1,13 @@
-//! What the program tells the operators about the edge.
+//! What the program tells the operators about the edge, and what it does for them.
 
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
+use edgeward_core::record::Standing;
+use edgeward_wire::AgentId;
 use serde::{Deserialize, Serialize};
+
+use crate::actor::Actor;
 
 /// Answers the admin listener's questions from the running edge.
 ///
@@ -17,7 +21,41 @@ pub trait Source: Send + Sync {
 
     /// What the edge has done since it started, and holds now.
     async fn status(&self) -> Status;
+
+    /// Changes whether an agent may act, in the name of `by`; `Ok(None)` when there is no such agent.
+    /// When it answers, the change is durable. It comes to its end though the caller stops waiting.
+    ///
+    /// # Errors
+    /// When it could not be done, or its end could not be learned. Asking again does no harm.
+    async fn set_standing(
+        &self,
+        id: AgentId,
+        to: Standing,
+        by: &Actor,
+        reason: Option<String>,
+    ) -> Result<Option<StandingAnswer>, SourceUnavailable>;
 }
+
+/// What came of asking for an agent's standing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StandingAnswer {
+    /// It stands as asked.
+    AsAsked {
+        /// The agent's epoch: whatever was given to it in an older one is void.
+        epoch: u64,
+        /// Whether it stood otherwise before.
+        changed: bool,
+        /// Streams of this node that ended for it.
+        streams_cut: u64,
+    },
+    /// It is retired, which is final, and something else was asked.
+    Retired,
+}
+
+/// Something that the answer rests on could not be asked. The text is for the log alone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct SourceUnavailable(pub String);
 
 /// One thing that readiness rests on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use edgeward_admin::{AdminConfig, AdminServer, BindError, Check, Readiness, Source, Status};
+use edgeward_admin::{
+    Actor, AdminConfig, AdminServer, BindError, Check, Readiness, Source, SourceUnavailable,
+    StandingAnswer, Status,
+};
+use edgeward_core::record::Standing;
+use edgeward_wire::AgentId;
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -16,8 +21,15 @@ use tokio_util::sync::CancellationToken;
 /// Long enough that only a hang reaches it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
+/// An agent, what it was to be, by whom, and why.
+pub(crate) type Asked = (String, Standing, String, Option<String>);
+
 pub(crate) struct Told {
     pub(crate) checks: Mutex<Vec<Check>>,
+    /// What comes of asking for a standing.
+    pub(crate) standing: Mutex<Result<Option<StandingAnswer>, String>>,
+    /// Of whom what was asked, by whom, and why.
+    pub(crate) asked: Mutex<Vec<Asked>>,
 }
 
 #[async_trait]
@@ -34,6 +46,17 @@ impl Source for Told {
             p50_us: Some(90),
             ..Status::default()
         }
+    }
+
+    async fn set_standing(
+        &self,
+        id: AgentId,
+        to: Standing,
+        by: &Actor,
+        reason: Option<String>,
+    ) -> Result<Option<StandingAnswer>, SourceUnavailable> {
+        self.asked.lock().unwrap().push((id.to_string(), to, by.to_string(), reason));
+        self.standing.lock().unwrap().clone().map_err(SourceUnavailable)
     }
 }
 
@@ -88,7 +111,8 @@ impl Running {
     pub(crate) fn over(server: AdminServer) -> Self {
         let stop = CancellationToken::new();
         let checks = Mutex::new(vec![Check::passed("database", "answers")]);
-        let source = Arc::new(Told { checks });
+        let source =
+            Arc::new(Told { checks, standing: Mutex::new(Ok(None)), asked: Mutex::default() });
         let port = server.tcp_address().unwrap().port();
         let socket = server.socket_path().to_owned();
         let serving = tokio::spawn(server.serve(Arc::clone(&source) as _, stop.clone()));
@@ -109,12 +133,22 @@ impl Running {
     /// Over TCP with just these header lines.
     pub(crate) async fn tcp_raw(&self, request_line: &str, headers: &[&str]) -> Answer {
         let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
-        exchange(stream, request_line, headers).await
+        exchange(stream, request_line, headers, "").await
+    }
+
+    /// Over TCP with just these header lines, and a body.
+    pub(crate) async fn tcp_with(&self, line: &str, headers: &[&str], body: &str) -> Answer {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await.unwrap();
+        exchange(stream, line, headers, body).await
     }
 
     pub(crate) async fn unix(&self, request_line: &str, headers: &[&str]) -> Answer {
+        self.unix_with(request_line, headers, "").await
+    }
+
+    pub(crate) async fn unix_with(&self, line: &str, headers: &[&str], body: &str) -> Answer {
         let stream = UnixStream::connect(&self.socket).await.unwrap();
-        exchange(stream, request_line, &[&["Host: localhost"], headers].concat()).await
+        exchange(stream, line, &[&["Host: localhost"], headers].concat(), body).await
     }
 }
 
@@ -143,12 +177,12 @@ impl Answer {
     }
 }
 
-async fn exchange<S>(mut stream: S, request_line: &str, headers: &[&str]) -> Answer
+async fn exchange<S>(mut stream: S, request_line: &str, headers: &[&str], body: &str) -> Answer
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let lines = headers.iter().map(|line| format!("{line}\r\n")).collect::<String>();
-    let request = format!("{request_line} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n");
+    let request = format!("{request_line} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n{body}");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut bytes = Vec::new();
     tokio::time::timeout(DEADLINE, stream.read_to_end(&mut bytes)).await.unwrap().unwrap();

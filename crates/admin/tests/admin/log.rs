@@ -37,6 +37,9 @@ async fn every_call_is_logged_with_its_actor_and_without_the_token() {
     let admitted = running.tcp(&format!("GET /status?token={token}"), &[&bearer]).await;
     let refused = running.tcp("GET /readyz", &[&format!("{bearer}x")]).await;
     let peer = running.unix("GET /healthz", &[]).await;
+    let agent = "/agents/0192f3c4-5a6b-7c8d-9e0f-1a2b3c4d5e6f/block";
+    let write = ["Content-Type: application/json", "Content-Length: 2"];
+    let write = running.unix_with(&format!("POST {agent}"), &write, "{}").await;
     running.stop().await;
 
     let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
@@ -52,5 +55,8 @@ async fn every_call_is_logged_with_its_actor_and_without_the_token() {
     assert!(line.contains("INFO") && line.contains("token_invalid"), "{line}");
     let line = line_of(peer.header("x-trace-id"));
     assert!(line.contains("INFO") && line.contains("actor=uid:"), "{line}");
+    let line = line_of(write.header("x-trace-id"));
+    let told = format!(r#"method=POST path="{agent}" status=404"#);
+    assert!(line.contains("actor=uid:") && line.contains(&told), "{line}");
     assert!(!log.contains(&token[5..]), "the token is in the log");
 }

@@ -10,4 +10,5 @@
 mod calls;
 mod common;
 mod log;
+mod standings;
 mod starts;
