@@ -17,6 +17,10 @@ const LONGEST_WAIT: Duration = Duration::from_secs(5);
 /// A connection on which nothing has come for so long is asked whether it still stands.
 const SILENCE: Duration = Duration::from_secs(5);
 
+/// A setting that a session has from its start, if it is one. Through a pooler it does not arrive:
+/// there `LISTEN` would make notices arrive at other callers, who do not expect any.
+const OWN_SESSION: &str = "edgeward.own_session";
+
 /// The task that listens, until this is dropped.
 pub(crate) struct Listener(JoinHandle<()>);
 
@@ -27,6 +31,7 @@ impl Listener {
         budget: Duration,
         stirred: Arc<Notify>,
     ) -> Self {
+        let at = at.options([(OWN_SESSION, "yes")]);
         Self(tokio::spawn(listen(at, channel, budget, stirred)))
     }
 }
@@ -39,17 +44,22 @@ impl Drop for Listener {
 
 async fn listen(at: PgConnectOptions, channel: String, budget: Duration, stirred: Arc<Notify>) {
     let mut wait = FIRST_WAIT;
+    let mut said = String::new();
     loop {
-        match tokio::time::timeout(budget, connect(&at, &channel, budget)).await {
+        let why = match tokio::time::timeout(budget, connect(&at, &channel, budget)).await {
             Ok(Ok(listener)) => {
+                tracing::info!(channel, "hears notices of changes");
                 wait = FIRST_WAIT;
-                // Whatever was told before is not heard any more.
+                // Whatever was told before was not heard.
                 stirred.notify_one();
-                let error = hear(listener, budget, &stirred).await;
-                tracing::warn!(channel, %error, "notices of changes are lost; connecting again");
+                hear(listener, budget, &stirred).await.to_string()
             }
-            Ok(Err(error)) => tracing::warn!(channel, %error, "no notices of changes"),
-            Err(_) => tracing::warn!(channel, "no notices of changes: no answer in time"),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "no answer in time".to_owned(),
+        };
+        if said != why {
+            tracing::warn!(channel, why, "no notices of changes: they are found by asking");
+            said = why;
         }
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(LONGEST_WAIT);
@@ -69,6 +79,16 @@ async fn connect(
         .connect_lazy_with(at.clone());
     let mut listener = PgListener::connect_with(&pool).await?;
     listener.eager_reconnect(false);
+    let own: bool =
+        sqlx::query_scalar("SELECT current_setting($1, true) IS NOT DISTINCT FROM 'yes'")
+            .bind(OWN_SESSION)
+            .persistent(false)
+            .fetch_one(&mut listener)
+            .await?;
+    if !own {
+        let why = "a pooler lies between; give a URL of the server itself for notices";
+        return Err(sqlx::Error::Configuration(why.into()));
+    }
     listener.listen(channel).await?;
     Ok(listener)
 }
