@@ -12,11 +12,13 @@ use edgeward_core::policy::{
     BodySignatures, DeviceProof, Endpoint, MAX_BODY, Policy, Route, RouteTable,
 };
 use edgeward_core::read::credentials::shape;
-use edgeward_core::record::{Agent, Fact, Secret, Standing};
+use edgeward_core::record::{Agent, Fact, Secret, Session, Standing};
 use edgeward_core::time::{MonoMs, Now, WallMs};
 use edgeward_core::verify::jwt::JwtKeys;
 use edgeward_wire::signature::{BodyDigest, StringToSign};
-use edgeward_wire::{AgentId, AgentSecret, MacKey, OwnerId, header};
+use edgeward_wire::{AgentId, AgentSecret, MacKey, OwnerId, Scope, SessionId, SessionKey, header};
+
+use crate::shared::NewSession;
 
 const AUDIENCE: &str = "conformance";
 const TARGET: &str = "/work";
@@ -75,7 +77,41 @@ impl Forge {
     /// The same on a route that has a rate of its own.
     #[must_use]
     pub fn claim_on(&self, rate: Option<Rate>, timestamp: WallMs, nonce: Option<&str>) -> Claim {
-        let now = Now { wall: timestamp, mono: MonoMs(0) };
+        self.make(rate, timestamp, nonce, None)
+    }
+
+    /// The same in the session of this number, which lives at `mono`.
+    #[must_use]
+    pub fn claim_in(&self, session: u8, mono: MonoMs, wall: WallMs, nonce: Option<&str>) -> Claim {
+        self.make(None, wall, nonce, Some((session, mono)))
+    }
+
+    /// The session of this number, started now, for `life_ms` and twice that at most.
+    #[must_use]
+    pub fn session(&self, number: u8, mono: MonoMs, life_ms: u64) -> NewSession {
+        let key = SessionKey::from_bytes([number; 32]);
+        let session = Session {
+            id: SessionId::from_random(&[number; 32]).hash(),
+            agent: self.agent.id,
+            epoch: self.agent.epoch,
+            secret_version: 1,
+            key: MacKey::of_session(&key),
+            expires_at: mono.plus(life_ms),
+            max_expires_at: mono.plus(2 * life_ms),
+        };
+        let scopes = Arc::new([Scope::parse("read").unwrap(), Scope::parse("write").unwrap()]);
+        NewSession { session, key, owner: self.agent.owner.clone(), scopes }
+    }
+
+    fn make(
+        &self,
+        rate: Option<Rate>,
+        timestamp: WallMs,
+        nonce: Option<&str>,
+        session: Option<(u8, MonoMs)>,
+    ) -> Claim {
+        let now = Now { wall: timestamp, mono: session.map_or(MonoMs(0), |(_, mono)| mono) };
+        let found = session.map(|(number, mono)| self.session(number, mono, 60_000).session);
         let endpoint = Endpoint::Route(Arc::new(Route {
             index: 3,
             prefix: TARGET.into(),
@@ -89,11 +125,12 @@ impl Forge {
         }));
         let client = IpAddr::V4(Ipv4Addr::LOCALHOST);
         let facts = Facts {
-            session: Fact::NONE,
+            session: Fact::Answered(found),
             agent: Fact::Answered(Some(Arc::clone(&self.agent))),
             token_due: false,
         };
-        let head = shape(self.head(timestamp, nonce)).unwrap();
+        let session = session.map(|(number, _)| number);
+        let head = shape(self.head(timestamp, nonce, session)).unwrap();
         let commit = Presented::read(head, endpoint, client, Arc::clone(&self.policy), now)
             .and_then(|presented| presented.screen(now, Floor::default(), Budget { wait_ms: None }))
             .and_then(|screened| screened.begin(facts, now))
@@ -104,12 +141,23 @@ impl Forge {
         commit.unwrap().claim().clone()
     }
 
-    fn head(&self, timestamp: WallMs, nonce: Option<&str>) -> http::request::Parts {
+    fn head(
+        &self,
+        timestamp: WallMs,
+        nonce: Option<&str>,
+        session: Option<u8>,
+    ) -> http::request::Parts {
         let timestamp = format!("{:013}", timestamp.0);
-        let signature = self.agent.secrets[0].key.sign(&StringToSign {
+        let key = session.map_or_else(
+            || self.agent.secrets[0].key.clone(),
+            |number| MacKey::of_session(&SessionKey::from_bytes([number; 32])),
+        );
+        let session = session.map(|number| SessionId::from_random(&[number; 32]));
+        let session = session.as_ref().map_or("", SessionId::expose);
+        let signature = key.sign(&StringToSign {
             audience: AUDIENCE,
             agent_id: self.agent.id,
-            session_id: "",
+            session_id: session,
             timestamp: &timestamp,
             nonce: nonce.unwrap_or(""),
             method: "GET",
@@ -121,8 +169,12 @@ impl Forge {
             .header(header::X_AGENT_ID, self.agent.id.to_string())
             .header(header::X_TIMESTAMP, timestamp)
             .header(header::X_SIGNATURE, signature.header());
-        if let Some(nonce) = nonce {
-            request = request.header(header::X_NONCE, nonce);
+        for (name, value) in
+            [(header::X_NONCE, nonce.unwrap_or("")), (header::X_SESSION_ID, session)]
+        {
+            if !value.is_empty() {
+                request = request.header(name, value);
+            }
         }
         request.body(()).unwrap().into_parts().0
     }
