@@ -108,7 +108,12 @@ impl Keys {
 
     /// What the names of a node's canaries begin with.
     pub(crate) fn canaries_of(&self, node: &str) -> String {
-        format!("{}:p:{node}:", self.prefix)
+        format!("{}{node}:", self.canaries())
+    }
+
+    /// What the names of all canaries begin with.
+    pub(crate) fn canaries(&self) -> String {
+        format!("{}:p:", self.prefix)
     }
 
     /// What the names of all sessions begin with.

@@ -1,1 +1,116 @@
-//! (floor)
+//! Replay floors: what this node knows of them, and how a bucket is given a new epoch.
+
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use edgeward_core::time::WallMs;
+use redis::{Cmd, Value};
+
+use crate::bucket::{BUCKETS, Bucket, Keys};
+use crate::link::Script;
+use crate::start::FirstStart;
+
+/// Gives a bucket the epoch of the server that it lies on, and a floor above all that may be forgotten.
+static RENEW: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/renew.lua")));
+
+/// How much a floor lies above the store's clock besides the other margins, in milliseconds: what nodes and
+/// servers may be apart.
+const APART_MS: u64 = 500;
+
+/// The floors that this node knows. They never go down.
+#[derive(Debug)]
+pub(crate) struct Floors(Vec<AtomicU64>);
+
+impl Floors {
+    pub(crate) fn none() -> Self {
+        Self((0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    pub(crate) fn note(&self, bucket: Bucket, floor: WallMs) {
+        if let Some(known) = self.0.get(bucket.index()) {
+            known.fetch_max(floor.0, Ordering::SeqCst);
+        }
+    }
+
+    pub(crate) fn of(&self, bucket: Bucket) -> Option<WallMs> {
+        some(self.0.get(bucket.index())?.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn highest(&self) -> Option<WallMs> {
+        some(self.0.iter().map(|floor| floor.load(Ordering::SeqCst)).max()?)
+    }
+}
+
+/// What a renewal goes by.
+#[derive(Debug, Clone)]
+pub(crate) struct Renewal {
+    identity: String,
+    known: String,
+    above: String,
+}
+
+impl Renewal {
+    /// Of buckets on the server of this identity, when this is the highest floor that is known.
+    pub(crate) fn new(
+        identity: &str,
+        known: Option<WallMs>,
+        ahead_ms: u64,
+        max_lag_ms: u64,
+    ) -> Self {
+        let above = ahead_ms.saturating_add(max_lag_ms).saturating_add(APART_MS);
+        let known = known.unwrap_or_default().0.to_string();
+        Self { identity: identity.to_owned(), known, above: above.to_string() }
+    }
+
+    /// The script for one bucket; by its text for a server that may not know it. `last_clock` is what the clock
+    /// of the bucket's last server shows now; `first` is given until the bucket was renewed once.
+    pub(crate) fn command(
+        &self,
+        keys: &Keys,
+        bucket: Bucket,
+        last_clock: Option<WallMs>,
+        first: Option<FirstStart>,
+        by_text: bool,
+    ) -> Cmd {
+        let (known, missing) = match first {
+            None | Some(FirstStart::Shared) => (self.known.clone(), "loss"),
+            Some(FirstStart::Fresh) => (self.known.clone(), "new"),
+            Some(FirstStart::Elsewhere { floor }) => {
+                let known = self.known.parse().unwrap_or(0_u64).max(floor.0);
+                (known.to_string(), "new")
+            }
+        };
+        let keys = [keys.epoch(bucket), keys.floor(bucket), keys.seen(bucket)];
+        let last_clock = last_clock.unwrap_or_default().0.to_string();
+        let args = [&*self.identity, &*known, &*last_clock, &*self.above, missing];
+        if by_text { RENEW.by_text(&keys, &args) } else { RENEW.by_sha(&keys, &args) }
+    }
+}
+
+/// What the script answers: the floor, if there is one.
+pub(crate) fn answered(value: &Value) -> Option<Option<WallMs>> {
+    let Value::Int(floor) = value else { return None };
+    Some(some(u64::try_from(*floor).ok()?))
+}
+
+fn some(floor: u64) -> Option<WallMs> {
+    (floor > 0).then_some(WallMs(floor))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_floor_never_goes_down_and_each_bucket_has_its_own() {
+        let floors = Floors::none();
+        let [first, second] = [0, 1].map(|n| Bucket::all().nth(n).expect("a bucket"));
+        assert_eq!((floors.of(first), floors.highest()), (None, None));
+        floors.note(first, WallMs(5));
+        floors.note(first, WallMs(3));
+        floors.note(second, WallMs(4));
+        assert_eq!(floors.of(first), Some(WallMs(5)));
+        assert_eq!(floors.of(second), Some(WallMs(4)));
+        assert_eq!(floors.highest(), Some(WallMs(5)));
+    }
+}

@@ -1,40 +1,25 @@
 //! All servers together: which link leads to a bucket, what floors are known.
 
+use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use edgeward_core::time::{MonoMs, WallMs};
 use edgeward_store::StoreError;
+use redis::Pipeline;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
-use crate::bucket::Bucket;
-use crate::link::Link;
+use crate::bucket::{BUCKETS, Bucket, Keys};
+use crate::floor::{Renewal, answered};
+use crate::link::{CallError, Link};
 use crate::options::RedisOptions;
+use crate::shared::Shared;
+use crate::start::{FirstStart, StartError};
+use crate::topology;
 
-/// What is known, at a start, of nonces that this deployment has granted before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FirstStart {
-    /// None ever: an empty Redis has lost nothing, and there is no floor.
-    Fresh,
-    /// Some, remembered elsewhere than in Redis until now.
-    Elsewhere {
-        /// No timestamp at or under this is accepted.
-        floor: WallMs,
-    },
-    /// Some, remembered in Redis: a bucket without an epoch has lost them.
-    Shared,
-}
-
-/// Why it was not started: what is wrong and what to do about it.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum StartError {
-    /// No server answers.
-    #[error("Redis at {address} cannot be reached ({detail}): start it, or correct its address")]
-    Unreachable {
-        /// Where.
-        address: String,
-        /// What happened.
-        detail: String,
-    },
-}
+/// How long a start may take.
+const START: Duration = Duration::from_secs(5);
 
 /// How changes are told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,35 +32,46 @@ pub(crate) enum Push {
     None,
 }
 
-/// Who is told of what happens at the servers. Called where answers are read: it must not block. What
-/// is told of one server is told in the order in which it happened there, answers to commands included.
+/// Who is told of what happens at the servers. Called where answers are read: it must neither block nor call
+/// the hub. What one server tells comes in its order, answers to commands included.
 pub(crate) trait Listener: Send + Sync {
     /// A key has changed or gone.
     fn invalidated(&self, key: &[u8]);
     /// These can be used, and from now on changes in them are told of in this way.
     fn opened(&self, buckets: &[Bucket], push: Push);
-    /// Changes in these may have been missed: what was remembered of them is void.
+    /// Changes in these may have been missed: what was remembered of them is void, until they are opened.
     fn closed(&self, buckets: &[Bucket]);
-    /// Something was published on the channel ([`Keys::told`](crate::bucket::Keys::told)).
+    /// Something was published on the channel ([`Keys::told`]).
     fn published(&self, payload: &[u8]);
 }
 
 /// All servers together.
-#[derive(Debug)]
-pub(crate) struct Hub {}
+pub(crate) struct Hub {
+    shared: Arc<Shared>,
+    topology: tokio::sync::Mutex<Option<JoinHandle<()>>>,
+}
 
 impl Hub {
     /// Connects to all servers and waits until every bucket is ready.
     ///
     /// # Errors
-    /// When one is not to be used, or none answers in time.
+    /// When one is not to be used, or not all are ready in time.
     pub(crate) async fn start(
         options: RedisOptions,
         first: FirstStart,
         listener: Arc<dyn Listener>,
     ) -> Result<Arc<Self>, StartError> {
-        let _ = (options, first, listener);
-        Err(StartError::Unreachable { address: String::new(), detail: "not yet".to_owned() })
+        options.check()?;
+        let shared = Shared::new(options, first, listener);
+        let topology = tokio::spawn(topology::run(Arc::clone(&shared))?);
+        let hub = Arc::new(Self { shared, topology: tokio::sync::Mutex::new(Some(topology)) });
+        let started = timeout(START, hub.shared.started()).await;
+        let outcome = started.unwrap_or_else(|_| Err(hub.shared.what_is_missing()));
+        if let Err(error) = outcome {
+            hub.stop().await;
+            return Err(error);
+        }
+        Ok(hub)
     }
 
     /// The link to a bucket's server.
@@ -83,8 +79,9 @@ impl Hub {
     /// # Errors
     /// At once, while that server is not ready.
     pub(crate) fn link(&self, bucket: Bucket) -> Result<Arc<Link>, StoreError> {
-        let _ = bucket;
-        Err(StoreError::Unavailable("not yet".to_owned()))
+        self.shared.link(bucket).ok_or_else(|| {
+            StoreError::Unavailable("the bucket's Redis server is not ready".to_owned())
+        })
     }
 
     /// Gives a bucket whose epoch is not the link's identity that identity, and a floor above all that
@@ -97,38 +94,121 @@ impl Hub {
         bucket: Bucket,
         link: &Link,
     ) -> Result<Option<WallMs>, StoreError> {
-        let _ = (bucket, link);
-        Err(StoreError::Unavailable("not yet".to_owned()))
+        self.shared.renew_one(bucket, link).await
     }
 
     /// Keeps a floor that a script has told. Floors never go down.
     pub(crate) fn note_floor(&self, bucket: Bucket, floor: WallMs) {
-        let _ = (bucket, floor);
+        self.shared.floors.note(bucket, floor);
     }
 
     /// The floor of a bucket as far as this node knows.
     pub(crate) fn floor(&self, bucket: Bucket) -> Option<WallMs> {
-        let _ = bucket;
-        None
+        self.shared.floors.of(bucket)
     }
 
     /// The highest floor of any bucket.
     pub(crate) fn highest_floor(&self) -> Option<WallMs> {
-        None
+        self.shared.floors.highest()
     }
 
     /// The latest moment up to which everything that was told by any server has arrived here; `None` while a
     /// server is not ready or tells nothing.
     pub(crate) fn confirmed_at(&self) -> Option<MonoMs> {
-        None
+        self.shared.confirmed_at()
     }
 
     /// How far the servers' clocks are ahead of this node's, in milliseconds, of the one that is off the
     /// furthest; `None` while not all are known.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
-        None
+        self.shared.clock_ahead_ms()
     }
 
-    /// Closes all links; `closed` has been told of all buckets once this returns.
-    pub(crate) async fn stop(&self) {}
+    /// The names of keys.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.shared.keys
+    }
+
+    /// Closes all links; all buckets are closed once this returns.
+    pub(crate) async fn stop(&self) {
+        self.shared.stopping.send_replace(true);
+        let topology = self.topology.lock().await.take();
+        if let Some(topology) = topology
+            && let Err(error) = topology.await
+        {
+            tracing::error!(%error, "the task that watches over Redis has failed");
+        }
+    }
+}
+
+impl Drop for Hub {
+    fn drop(&mut self) {
+        self.shared.stopping.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub").field("servers", &self.shared.options.servers).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// See [`Hub::renew`].
+    async fn renew_one(&self, bucket: Bucket, link: &Link) -> Result<Option<WallMs>, StoreError> {
+        let unknown = || StoreError::Unavailable("no such bucket".to_owned());
+        let state = self.buckets.get(bucket.index()).ok_or_else(unknown)?;
+        let asked = state.renewals.lock_count();
+        let mut done = state.renewals.lock.lock().await;
+        if done.covers(asked, link.serial) {
+            return Ok(self.floors.of(bucket));
+        }
+        let floor = self.renew(&[bucket], link, link.timeout).await?;
+        done.note(link.serial);
+        Ok(floor)
+    }
+
+    /// Renews buckets in one write; the highest of their floors.
+    pub(crate) async fn renew(
+        &self,
+        buckets: &[Bucket],
+        link: &Link,
+        budget: Duration,
+    ) -> Result<Option<WallMs>, CallError> {
+        let options = &self.options;
+        let known = self.floors.highest();
+        let renewal = Renewal::new(&link.identity, known, options.ahead_ms, options.max_lag_ms);
+        let mut pipeline = Pipeline::with_capacity(buckets.len());
+        for (place, bucket) in buckets.iter().enumerate() {
+            // the first brings the text, so that the server knows it for the others
+            let command = renewal.command(
+                &self.keys,
+                *bucket,
+                self.last_clock(*bucket),
+                self.first_of(*bucket),
+                place == 0,
+            );
+            pipeline.add_command(command);
+        }
+        if pipeline.is_empty() {
+            return Ok(None);
+        }
+        let answers = link.call(&pipeline, budget).await?;
+        let mut highest = None;
+        for (bucket, answer) in buckets.iter().zip(&answers) {
+            let odd = || CallError::Odd { address: link.address.clone(), command: "EVAL" };
+            let floor = answered(answer).ok_or_else(odd)?;
+            if let Some(floor) = floor {
+                self.floors.note(*bucket, floor);
+            }
+            self.was_renewed(*bucket);
+            highest = highest.max(floor);
+        }
+        Ok(highest)
+    }
+}
+
+/// Whether `count` buckets are all.
+pub(crate) fn are_all(count: usize) -> bool {
+    count == usize::from(BUCKETS)
 }

@@ -6,14 +6,27 @@
 #![warn(missing_docs)]
 
 mod bucket;
+mod calls;
+mod claims;
 mod floor;
 mod health;
 mod hub;
 mod identity;
+mod line;
 mod link;
+mod near;
 mod options;
+mod push;
+mod rates;
 mod server;
+mod sessions;
+mod shared;
+mod signals;
+mod start;
+mod store;
+mod tls;
 mod topology;
 
-pub use hub::{FirstStart, StartError};
 pub use options::{HostPort, RedisOptions, Servers, TlsOptions};
+pub use start::{FirstStart, StartError};
+pub use store::RedisStore;

@@ -8,6 +8,8 @@ use std::time::Duration;
 use edgeward_store::Clock;
 use edgeward_wire::SecretText;
 
+use crate::start::StartError;
+
 /// How Redis is reached and used.
 #[derive(Debug, Clone)]
 pub struct RedisOptions {
@@ -64,6 +66,41 @@ impl RedisOptions {
             db: 0,
             clock,
             node,
+        }
+    }
+
+    /// Whether they can be meant.
+    pub(crate) fn check(&self) -> Result<(), StartError> {
+        let prefix = |byte: u8| {
+            byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'_' | b'-')
+        };
+        let node = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if !(1..=32).contains(&self.prefix.len()) || !self.prefix.bytes().all(prefix) {
+            return Err(StartError::Setting("the prefix of keys is not 1 to 32 of a-z 0-9 _ -"));
+        }
+        if !(1..=64).contains(&self.node.len()) || !self.node.bytes().all(node) {
+            return Err(StartError::Setting("the node's name is not 1 to 64 of A-Z a-z 0-9 . _ -"));
+        }
+        if self.timeout.is_zero() || self.connect_timeout.is_zero() {
+            return Err(StartError::Setting("a call to Redis, or connecting, is given no time"));
+        }
+        if self.username.is_some() && self.password.is_none()
+            || self.sentinel_username.is_some() && self.sentinel_password.is_none()
+        {
+            return Err(StartError::Setting("a user of Redis is named without a password"));
+        }
+        match &self.servers {
+            Servers::Single(_) => Ok(()),
+            Servers::Sentinel { sentinels, .. } if sentinels.is_empty() => {
+                Err(StartError::Setting("no sentinel is named"))
+            }
+            Servers::Cluster(nodes) if nodes.is_empty() => {
+                Err(StartError::Setting("no node of the cluster is named"))
+            }
+            Servers::Cluster(_) if self.db != 0 => {
+                Err(StartError::Setting("a cluster has no other database than 0"))
+            }
+            Servers::Sentinel { .. } | Servers::Cluster(_) => Ok(()),
         }
     }
 }

@@ -1,0 +1,307 @@
+//! What the tasks that watch over servers, and those who use links, have in common.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use edgeward_core::time::{MonoMs, WallMs};
+use tokio::sync::{Notify, watch};
+
+use crate::bucket::{Bucket, Keys};
+use crate::floor::Floors;
+use crate::health::Health;
+use crate::hub::{Listener, Push, are_all};
+use crate::link::Link;
+use crate::options::{HostPort, RedisOptions, Servers};
+use crate::start::{FirstStart, StartError};
+
+/// A clock that was not read yet.
+const UNREAD: i64 = i64::MIN;
+
+pub(crate) struct Shared {
+    pub(crate) options: RedisOptions,
+    pub(crate) keys: Keys,
+    pub(crate) listener: Arc<dyn Listener>,
+    pub(crate) floors: Floors,
+    pub(crate) buckets: Vec<BucketState>,
+    /// Told when somebody has found that the servers may be others than known.
+    pub(crate) rediscover: Arc<Notify>,
+    pub(crate) stopping: watch::Sender<bool>,
+    first: FirstStart,
+    /// The open servers; to be changed under `order` alone.
+    open: ArcSwap<Vec<OpenServer>>,
+    /// Held while links are opened and closed, so that the listener is told in the order in which it happened.
+    order: Mutex<()>,
+    /// What is the matter, for a start that waits.
+    trouble: watch::Sender<Option<StartError>>,
+    /// How many buckets are open.
+    ready: watch::Sender<usize>,
+    serials: AtomicU64,
+}
+
+/// One bucket.
+#[derive(Debug)]
+pub(crate) struct BucketState {
+    link: ArcSwapOption<Link>,
+    /// Whether this process has renewed it before; from then on a missing epoch is a loss.
+    renewed: AtomicBool,
+    /// How far the clock of its last server was ahead.
+    last_ahead_ms: AtomicI64,
+    pub(crate) renewals: Renewals,
+}
+
+/// Renewals of one bucket, one at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Renewals {
+    count: Arc<AtomicU64>,
+    pub(crate) lock: tokio::sync::Mutex<Done>,
+}
+
+/// Which renewals are done.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    count: Arc<AtomicU64>,
+    over: Option<u64>,
+}
+
+#[derive(Clone)]
+struct OpenServer {
+    link: Arc<Link>,
+    push: Push,
+    health: Arc<Health>,
+    buckets: Vec<Bucket>,
+}
+
+impl Renewals {
+    fn new() -> Self {
+        let count = Arc::new(AtomicU64::new(0));
+        let done = Done { count: Arc::clone(&count), over: None };
+        Self { count, lock: tokio::sync::Mutex::new(done) }
+    }
+
+    /// How many were done when this was asked.
+    pub(crate) fn lock_count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+}
+
+impl Done {
+    /// Whether one was done since `asked`, over this link.
+    pub(crate) fn covers(&self, asked: u64, link: u64) -> bool {
+        self.count.load(Ordering::SeqCst) > asked && self.over == Some(link)
+    }
+
+    pub(crate) fn note(&mut self, link: u64) {
+        self.over = Some(link);
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Shared {
+    pub(crate) fn new(
+        options: RedisOptions,
+        first: FirstStart,
+        listener: Arc<dyn Listener>,
+    ) -> Arc<Self> {
+        let state = |_| BucketState {
+            link: ArcSwapOption::empty(),
+            renewed: AtomicBool::new(false),
+            last_ahead_ms: AtomicI64::new(UNREAD),
+            renewals: Renewals::new(),
+        };
+        Arc::new(Self {
+            keys: Keys::new(&options.prefix),
+            options,
+            listener,
+            floors: Floors::none(),
+            buckets: Bucket::all().map(state).collect(),
+            rediscover: Arc::new(Notify::new()),
+            stopping: watch::Sender::new(false),
+            first,
+            open: ArcSwap::default(),
+            order: Mutex::new(()),
+            trouble: watch::Sender::new(None),
+            ready: watch::Sender::new(0),
+            serials: AtomicU64::new(0),
+        })
+    }
+
+    /// A number for a link that is about to be.
+    pub(crate) fn next_serial(&self) -> u64 {
+        self.serials.fetch_add(1, Ordering::SeqCst)
+    }
+
+    pub(crate) fn link(&self, bucket: Bucket) -> Option<Arc<Link>> {
+        self.buckets.get(bucket.index())?.link.load_full()
+    }
+
+    /// All open links.
+    pub(crate) fn links(&self) -> Vec<Arc<Link>> {
+        self.open.load().iter().map(|server| Arc::clone(&server.link)).collect()
+    }
+
+    /// What a bucket without an epoch means; `None` once it was renewed.
+    pub(crate) fn first_of(&self, bucket: Bucket) -> Option<FirstStart> {
+        let state = self.buckets.get(bucket.index())?;
+        (!state.renewed.load(Ordering::SeqCst)).then_some(self.first)
+    }
+
+    pub(crate) fn was_renewed(&self, bucket: Bucket) {
+        if let Some(state) = self.buckets.get(bucket.index()) {
+            state.renewed.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// What the clock of the bucket's last server shows now, if it was ever read.
+    pub(crate) fn last_clock(&self, bucket: Bucket) -> Option<WallMs> {
+        let ahead = self.buckets.get(bucket.index())?.last_ahead_ms.load(Ordering::SeqCst);
+        let now = self.options.clock.now().wall;
+        (ahead != UNREAD).then(|| WallMs(now.0.saturating_add_signed(ahead)))
+    }
+
+    /// Notes how far the clock of these buckets' server is ahead.
+    pub(crate) fn measured(&self, buckets: &[Bucket], ahead_ms: i64) {
+        for state in buckets.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
+            state.last_ahead_ms.store(ahead_ms, Ordering::SeqCst);
+        }
+    }
+
+    /// These buckets can be used over this link.
+    pub(crate) fn open(
+        &self,
+        link: &Arc<Link>,
+        health: &Arc<Health>,
+        buckets: &[Bucket],
+        push: Push,
+    ) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(|server, bucket| server.link.serial != link.serial && buckets.contains(&bucket));
+        for state in buckets.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
+            state.link.store(Some(Arc::clone(link)));
+        }
+        let mut open = Vec::clone(&self.open.load());
+        match open.iter_mut().find(|server| server.link.serial == link.serial) {
+            Some(server) => server.buckets.extend(buckets),
+            None => open.push(OpenServer {
+                link: Arc::clone(link),
+                push,
+                health: Arc::clone(health),
+                buckets: buckets.to_vec(),
+            }),
+        }
+        self.open.store(Arc::new(open));
+        self.listener.opened(buckets, push);
+        self.count();
+    }
+
+    /// These buckets, as far as they are open over this link, cannot be used any more.
+    pub(crate) fn close(&self, serial: u64, buckets: &[Bucket]) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(|server, bucket| server.link.serial == serial && buckets.contains(&bucket));
+        self.count();
+    }
+
+    /// Closes every bucket that is open at another place than this; the links end.
+    pub(crate) fn close_elsewhere(&self, place_of: impl Fn(Bucket) -> Option<HostPort>) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        self.take(|server, bucket| place_of(bucket).as_ref() != Some(&server.link.address));
+        self.count();
+    }
+
+    /// What was remembered of everything on this link's server is void; it stays open.
+    pub(crate) fn void(&self, serial: u64) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = self.open.load();
+        if let Some(server) = open.iter().find(|server| server.link.serial == serial) {
+            self.listener.closed(&server.buckets);
+            self.listener.opened(&server.buckets, server.push);
+        }
+    }
+
+    /// Takes open buckets away; under `order`.
+    fn take(&self, which: impl Fn(&OpenServer, Bucket) -> bool) {
+        let mut open = Vec::clone(&self.open.load());
+        let mut closed = Vec::new();
+        for server in &mut open {
+            let (gone, kept): (Vec<_>, Vec<_>) =
+                server.buckets.iter().copied().partition(|bucket| which(server, *bucket));
+            closed.extend(gone);
+            server.buckets = kept;
+        }
+        if closed.is_empty() {
+            return;
+        }
+        open.retain(|server| !server.buckets.is_empty());
+        for state in closed.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
+            state.link.store(None);
+        }
+        self.open.store(Arc::new(open));
+        self.listener.closed(&closed);
+    }
+
+    fn count(&self) {
+        self.ready.send_replace(self.open.load().iter().map(|server| server.buckets.len()).sum());
+    }
+
+    pub(crate) fn confirmed_at(&self) -> Option<MonoMs> {
+        let open = self.open.load();
+        if !are_all(open.iter().map(|server| server.buckets.len()).sum()) {
+            return None;
+        }
+        let mut oldest = None;
+        for server in open.iter() {
+            let at = server.health.confirmed_at()?;
+            oldest = Some(oldest.map_or(at, |oldest: MonoMs| oldest.min(at)));
+        }
+        oldest
+    }
+
+    pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
+        let open = self.open.load();
+        if !are_all(open.iter().map(|server| server.buckets.len()).sum()) {
+            return None;
+        }
+        open.iter()
+            .map(|server| server.health.clock_ahead_ms())
+            .max_by_key(|ahead| ahead.unsigned_abs())
+    }
+
+    /// Something is the matter with a server.
+    pub(crate) fn report(&self, trouble: StartError) {
+        self.trouble.send_if_modified(|last| {
+            let new = last.as_ref() != Some(&trouble);
+            if new {
+                tracing::warn!(%trouble, "Redis cannot be used");
+                *last = Some(trouble);
+            }
+            new
+        });
+    }
+
+    /// Nothing is the matter any more.
+    pub(crate) fn all_well(&self) {
+        self.trouble.send_if_modified(|last| last.take().is_some());
+    }
+
+    /// Waits until every bucket is open.
+    pub(crate) async fn started(&self) -> Result<(), StartError> {
+        let mut ready = self.ready.subscribe();
+        let mut trouble = self.trouble.subscribe();
+        let alone = matches!(self.options.servers, Servers::Single(_));
+        let lasting = trouble.wait_for(|it| {
+            it.as_ref().is_some_and(|it| {
+                it.is_lasting() || alone && matches!(it, StartError::NotPrimary { .. })
+            })
+        });
+        tokio::select! {
+            _ = ready.wait_for(|count| are_all(*count)) => Ok(()),
+            it = lasting => Err(it.ok().and_then(|it| it.clone()).unwrap_or_else(|| self.what_is_missing())),
+        }
+    }
+
+    /// Why not every bucket is open yet.
+    pub(crate) fn what_is_missing(&self) -> StartError {
+        let missing = self.buckets.iter().filter(|state| state.link.load().is_none()).count();
+        self.trouble.borrow().clone().unwrap_or(StartError::NotCovered { missing })
+    }
+}
