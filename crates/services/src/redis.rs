@@ -88,7 +88,7 @@ impl Kind {
                 "info-period",
                 "500",
                 "publish-period",
-                "200",
+                "500",
                 "ask-period",
                 "100",
             ],

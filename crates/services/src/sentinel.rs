@@ -43,10 +43,21 @@ impl RedisWithSentinel {
             })
             .collect::<Result<_, _>>()?;
         let all = Self { servers: [primary, replica], sentinels };
-        for sentinel in &all.sentinels {
-            until("the sentinels know each other and the servers", || all.knows_all(sentinel))?;
-        }
+        all.settle()?;
         Ok(all)
+    }
+
+    /// Waits until every sentinel knows the others, and the primary and its replica as what they are:
+    /// one that has not seen a change of roles yet would undo the next. All five must run.
+    ///
+    /// # Errors
+    ///
+    /// When it is not so after 30 s.
+    pub fn settle(&self) -> Result<(), ServiceError> {
+        for sentinel in &self.sentinels {
+            until("the sentinels know each other and the servers", || self.knows_all(sentinel))?;
+        }
+        Ok(())
     }
 
     /// What the sentinels call the primary.
@@ -105,12 +116,13 @@ impl RedisWithSentinel {
         Ok(if self.current_primary()? == second.address() { first } else { second })
     }
 
-    /// Has the sentinels swap the two servers, both of which must run, and waits until it is done.
+    /// Has the sentinels swap the two servers, both of which must run, and waits until it is done and all know it.
     ///
     /// # Errors
     ///
     /// When it is not done after 30 s.
     pub fn failover(&self) -> Result<(), ServiceError> {
+        self.settle()?;
         let old = self.current_primary()?;
         until("a sentinel begins a failover", || {
             // it refuses while it finds no good replica
@@ -121,7 +133,7 @@ impl RedisWithSentinel {
             Ok(begun.then_some(()))
         })?;
         self.next_primary(old)?;
-        self.replica()?.wait_for("master_link_status", "up")
+        self.settle()
     }
 
     /// Waits until every sentinel that answers names another primary than this one, and that one takes
@@ -172,6 +184,7 @@ impl RedisWithSentinel {
         let primary = sentinel.command(&["SENTINEL", "MASTER", NAME])?.texts();
         let others = (SENTINELS - 1).to_string();
         let knows = has(&primary, "flags", "master")
+            && has(&primary, "role-reported", "master")
             && has(&primary, "num-slaves", "1")
             && has(&primary, "num-other-sentinels", &others);
         let Reply::Array(replicas) = sentinel.command(&["SENTINEL", "REPLICAS", NAME])? else {
@@ -179,7 +192,9 @@ impl RedisWithSentinel {
         };
         let good = |replica: &Reply| {
             let fields = replica.texts();
-            has(&fields, "flags", "slave") && has(&fields, "master-link-status", "ok")
+            has(&fields, "flags", "slave")
+                && has(&fields, "role-reported", "slave")
+                && has(&fields, "master-link-status", "ok")
         };
         Ok((knows && replicas.iter().all(good)).then_some(()))
     }
