@@ -57,6 +57,7 @@ fn world() -> World {
         rate: None,
         legacy: false,
         device_key: None,
+        newest_version: Some(1),
         secrets: [].into(),
     };
     let facts = Facts {

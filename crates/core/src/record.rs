@@ -40,7 +40,10 @@ pub struct Agent {
     pub legacy: bool,
     /// Its device key; an imported agent may have none yet.
     pub device_key: Option<DevicePublicKey>,
-    /// Its secrets that a signature may be checked against, at most three.
+    /// The newest version of its secret that is taken, whether the secrets are at hand or not.
+    pub newest_version: Option<u32>,
+    /// Its secrets that a signature may be checked against, at most three. Not at hand where a
+    /// session's key is what checks.
     pub secrets: Arc<[Secret]>,
 }
 

@@ -60,6 +60,11 @@ pub enum Rejection {
         /// How long, in milliseconds.
         retry_after_ms: u64,
     },
+    /// The node's clock cannot be relied on: it stepped a moment ago, or is apart from the store's.
+    ClockUnsteady {
+        /// Until it may be again, in milliseconds.
+        retry_after_ms: u64,
+    },
     /// The edge is stopping.
     Draining,
     /// The route asks for a session.
@@ -193,6 +198,7 @@ impl Rejection {
             Self::UnderFloor => row(Code::TimestampOutsideWindow, "under_floor", Info),
             Self::Stale => row(Code::TimestampOutsideWindow, "stale_at_claim", Info),
             Self::Starting { .. } => row(Code::Starting, "starting", Info),
+            Self::ClockUnsteady { .. } => row(Code::Starting, "clock_unsteady", Alert),
             Self::Draining => row(Code::Draining, "draining", Info),
             Self::SessionRequired => row(Code::SessionRequired, "session_required", Info),
             Self::SessionUnknown => row(Code::SessionInvalid, "session_unknown", Info),
@@ -245,6 +251,7 @@ impl Rejection {
             (
                 Self::BackingOff { retry_after_ms }
                 | Self::Starting { retry_after_ms }
+                | Self::ClockUnsteady { retry_after_ms }
                 | Self::RateLimited { retry_after_ms, .. },
                 _,
             ) => Some((*retry_after_ms).max(1)),

@@ -23,8 +23,9 @@ use hyper::body::Incoming;
 use crate::answer::Answer;
 use crate::body;
 use crate::clock::SystemClock;
+use crate::directory::Secrets;
 use crate::edge::{Edge, Failure, Journey, Refused};
-use crate::streams::StreamLease;
+use crate::streams::{Holder, StreamLease};
 use crate::value::value;
 use crate::violations::Concerned;
 
@@ -60,8 +61,7 @@ impl Edge {
             }
         };
         self.meter.admitted(started.elapsed());
-        let newest =
-            admitted.admission.caller.agent.secrets.iter().map(|secret| secret.version).max();
+        let newest = admitted.admission.caller.agent.newest_version;
         let by = admitted.admission.caller.by;
         let mut answer = self.dispatch(admitted, journey, concerned).await?;
         if by == ProvenBy::BodySignature {
@@ -90,7 +90,7 @@ impl Edge {
         let named = presented.named_agent();
         concerned.agent = Some(named);
         let budget = self.budgets.look(journey.client, Some(named), journey.began.mono);
-        let floor = Floor { at: self.claims.replay_floor() };
+        let floor = Floor { at: self.claims.replay_floor(named) };
         let screened = presented.screen(journey.began, floor, budget)?;
 
         let needs = screened.needs();
@@ -128,15 +128,25 @@ impl Edge {
     pub(crate) async fn facts(&self, needs: (Option<SessionIdHash>, AgentId), now: Now) -> Facts {
         let session = match needs.0 {
             None => Fact::NONE,
-            Some(id) => self.session(&id).await,
+            Some(id) => self.session(needs.1, &id).await,
         };
-        let agent = self.directory.look(needs.1, now).await;
+        let secrets = if needs.0.is_some() { Secrets::Left } else { Secrets::Needed };
+        let agent = if self.knows_all(now) {
+            self.directory.look(needs.1, secrets, now).await
+        } else {
+            Fact::Unavailable
+        };
         let token_due = needs.0.is_some_and(|id| self.is_token_due(&id));
         Facts { session, agent, token_due }
     }
 
-    async fn session(&self, id: &SessionIdHash) -> Fact<Session> {
-        match self.sessions.find_session(id).await {
+    /// Whether this node can be sure that it knows of every block and every change of policy.
+    pub(crate) fn knows_all(&self, now: Now) -> bool {
+        self.confirmed.as_ref().is_none_or(|confirmed| confirmed.holds(now.mono))
+    }
+
+    async fn session(&self, agent: AgentId, id: &SessionIdHash) -> Fact<Session> {
+        match self.sessions.find_session(agent, id).await {
             Ok(session) => Fact::Answered(session),
             Err(error) => {
                 tracing::error!(%error, "sessions could not be asked");
@@ -215,9 +225,13 @@ impl Edge {
         ends_at: MonoMs,
         journey: &Journey,
     ) -> Result<StreamLease, crate::streams::TooMany> {
+        let holder = Holder {
+            agent: caller.agent.id,
+            epoch: caller.agent.epoch,
+            session: caller.session.as_ref().map(|session| session.id),
+        };
         self.streams.register(
-            caller.agent.id,
-            caller.session.as_ref().map(|session| session.id),
+            holder,
             ends_at,
             journey.origin.connection.clone(),
             self.lifetimes.max_streams,

@@ -109,6 +109,16 @@ impl Continuity {
         let began = clock.now();
         let (memory, latest, kept) = match durable.begin_run().await? {
             LastRun::None => (fresh(), WallMs(0), None),
+            LastRun::Shared => {
+                // Nothing of what a shared store has granted is known here.
+                let latest = began.wall.plus(SKEW_MS).plus(plan.ahead_ms);
+                let floor = latest.plus(SKEW_MS);
+                tracing::warn!(
+                    floor_ms = floor.0,
+                    "nonces were remembered by a shared store: no request stamped up to the floor is accepted"
+                );
+                (behind(fresh(), floor), latest, None)
+            }
             LastRun::Unclean { mark } => {
                 let latest = mark.plus(LEASE_MS);
                 let floor = latest.plus(SKEW_MS);
@@ -182,10 +192,10 @@ impl Continuity {
     /// claim was held against is void then.
     pub async fn watched<T>(&self, claim: impl Future<Output = T>) -> Option<T> {
         self.watch_clock(self.clock.now());
-        let floor = self.memory.replay_floor();
+        let floor = self.memory.highest_floor();
         let made = claim.await;
         self.watch_clock(self.clock.now());
-        (self.memory.replay_floor() == floor).then_some(made)
+        (self.memory.highest_floor() == floor).then_some(made)
     }
 
     /// Looks, beside a claim, whether the wall clock was set back further than the memory of nonces

@@ -1,12 +1,15 @@
-//! Agents with their secrets unsealed, kept in memory for a while: inputs of decisions, never
-//! decisions. Whoever changes an agent says so to [`Directory::forget`].
+//! Agents in memory: inputs of decisions, never decisions. Whoever changes an agent says so to
+//! [`Directory::forget`], and so does whoever learns that another node has.
+//!
+//! An agent's record is kept with its secrets as they lie in the database, sealed. They are opened
+//! where one has to be checked against, and kept open for as long as the deployment allows.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use edgeward_core::address::AddressList;
 use edgeward_core::record::{Agent, Fact, Secret};
-use edgeward_core::time::{MonoMs, Now};
+use edgeward_core::time::{MonoMs, Now, WallMs};
 use edgeward_keys::{Purpose, Sealer};
 use edgeward_store::durable::{AgentRow, Durable, SecretRow, SecretStatus};
 use edgeward_wire::{AgentId, AgentSecret, MacKey};
@@ -17,61 +20,129 @@ const AGENTS: usize = 100_000;
 /// How long "there is no such agent" is remembered, in milliseconds: a flood of invented ids asks
 /// the database once for each.
 const ABSENT_MS: u64 = 2_000;
+/// How long a record is kept where changes by other nodes are told of, in milliseconds.
+const TOLD_MS: u64 = 300_000;
 
 /// Counters of changes. Agents share them: a change of one has one in so many of the others read anew.
 const CHANGES: usize = 256;
 
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
 #[derive(Clone)]
 struct Entry {
-    agent: Option<Arc<Agent>>,
+    known: Option<Arc<Known>>,
     read_at: MonoMs,
     /// How many changes there had been when the reading began.
     changes: u64,
+}
+
+/// An agent's record.
+struct Known {
+    row: AgentRow,
+    /// Without its secrets: all that a session's request needs.
+    bare: Arc<Agent>,
+    /// With them, and since when they are open.
+    open: Mutex<Option<(Arc<Agent>, MonoMs)>>,
+}
+
+/// Whether a decision will check a signature against the agent's own secrets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Secrets {
+    /// It will.
+    Needed,
+    /// A session's key is what checks.
+    Left,
+}
+
+/// How long things are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Keep {
+    /// Secrets in the clear, in milliseconds: `AGENT_SECRET_CACHE_MS`.
+    pub(crate) secrets_ms: u64,
+    /// Whether this node is told of what others change. Otherwise a record is kept no longer than its
+    /// secrets, and none is answered that the database does not confirm when it is asked.
+    pub(crate) is_told: bool,
 }
 
 /// The agents of a deployment, by id.
 pub(crate) struct Directory {
     durable: Arc<dyn Durable>,
     sealer: Arc<Sealer>,
-    kept_ms: u64,
+    keep: Keep,
     entries: Cache<AgentId, Entry>,
     /// Raised by every [`Directory::forget`]: what was read before it is not answered after it.
     changes: [AtomicU64; CHANGES],
 }
 
 impl Directory {
-    /// Keeps secrets unsealed for `kept_ms` milliseconds after they were read.
-    pub(crate) fn new(durable: Arc<dyn Durable>, sealer: Arc<Sealer>, kept_ms: u64) -> Self {
+    pub(crate) fn new(durable: Arc<dyn Durable>, sealer: Arc<Sealer>, keep: Keep) -> Self {
         let changes = [const { AtomicU64::new(0) }; CHANGES];
-        Self { durable, sealer, kept_ms, entries: Cache::new(AGENTS), changes }
+        Self { durable, sealer, keep, entries: Cache::new(AGENTS), changes }
     }
 
     /// The agent, from memory if it was read lately.
-    pub(crate) async fn look(&self, id: AgentId, now: Now) -> Fact<Arc<Agent>> {
-        let changes = self.changes_of(id).load(Ordering::Acquire);
-        if let Some(entry) = self.entries.get(&id) {
-            let kept_ms = if entry.agent.is_some() { self.kept_ms } else { ABSENT_MS };
-            if entry.changes == changes && now.mono.since(entry.read_at) < kept_ms {
-                return Fact::Answered(entry.agent);
+    pub(crate) async fn look(&self, id: AgentId, secrets: Secrets, now: Now) -> Fact<Arc<Agent>> {
+        let answer = match self.known(id, now.mono).await {
+            Ok(Some(known)) if secrets == Secrets::Left => Ok(Some(Arc::clone(&known.bare))),
+            Ok(Some(known)) => self.opened(&known, now.mono).map(Some),
+            Ok(None) => {
+                // As much work as for an agent that there is.
+                self.sealer.dummy_open();
+                Ok(None)
             }
-        }
-        match self.read(id).await {
-            Ok(agent) => {
-                // If somebody changes it meanwhile the entry is out of date, and says so itself.
-                self.entries.insert(id, Entry { agent: agent.clone(), read_at: now.mono, changes });
-                Fact::Answered(agent)
-            }
-            Err(error) => {
+            Err(error) => Err(error),
+        };
+        answer.map_or_else(
+            |error| {
                 tracing::error!(agent = %id, %error, "an agent could not be read");
                 Fact::Unavailable
-            }
-        }
+            },
+            Fact::Answered,
+        )
     }
 
     /// Forgets what was read of an agent: call it after every change of its rows.
     pub(crate) fn forget(&self, id: AgentId) {
         self.changes_of(id).fetch_add(1, Ordering::AcqRel);
         self.entries.remove(&id);
+    }
+
+    /// Forgets everything: changes may have been missed.
+    pub(crate) fn forget_all(&self) {
+        for changes in &self.changes {
+            changes.fetch_add(1, Ordering::AcqRel);
+        }
+        self.entries.clear();
+    }
+
+    async fn known(&self, id: AgentId, now: MonoMs) -> Result<Option<Arc<Known>>, Failed> {
+        let changes = self.changes_of(id).load(Ordering::Acquire);
+        let entry = self.entries.get(&id).filter(|entry| entry.changes == changes);
+        if let Some(entry) = &entry {
+            let kept_ms = if entry.known.is_none() {
+                ABSENT_MS
+            } else if self.keep.is_told {
+                TOLD_MS
+            } else {
+                self.keep.secrets_ms
+            };
+            if now.since(entry.read_at) < kept_ms {
+                return Ok(entry.known.clone());
+            }
+        }
+        let row = match (self.durable.agent(id).await, entry) {
+            (Ok(row), _) => row,
+            // Nobody has changed it: whoever did would have been told of, or nothing in memory holds.
+            (Err(error), Some(Entry { known: Some(known), .. })) if self.keep.is_told => {
+                tracing::warn!(agent = %id, %error, "an agent is answered as it was last read");
+                return Ok(Some(known));
+            }
+            (Err(error), _) => return Err(error.into()),
+        };
+        let known = row.map(|row| Arc::new(Known::new(row)));
+        // If somebody changes it meanwhile the entry is out of date, and says so itself.
+        self.entries.insert(id, Entry { known: known.clone(), read_at: now, changes });
+        Ok(known)
     }
 
     #[expect(clippy::indexing_slicing, reason = "a byte is less than 256")]
@@ -82,19 +153,15 @@ impl Directory {
         &self.changes[usize::from(last)]
     }
 
-    async fn read(
-        &self,
-        id: AgentId,
-    ) -> Result<Option<Arc<Agent>>, Box<dyn std::error::Error + Send + Sync>> {
-        let Some(row) = self.durable.agent(id).await? else {
-            // As much work as for an agent that there is.
-            self.sealer.dummy_open();
-            return Ok(None);
-        };
-        Ok(Some(Arc::new(self.agent(row)?)))
-    }
-
-    fn agent(&self, row: AgentRow) -> Result<Agent, Box<dyn std::error::Error + Send + Sync>> {
+    /// The agent with its secrets in the clear.
+    fn opened(&self, known: &Known, now: MonoMs) -> Result<Arc<Agent>, Failed> {
+        let kept = || known.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((agent, since)) = &*kept()
+            && now.since(*since) < self.keep.secrets_ms
+        {
+            return Ok(Arc::clone(agent));
+        }
+        let row = &known.row;
         let secrets = row
             .secrets
             .iter()
@@ -109,24 +176,37 @@ impl Directory {
                 let text = AgentSecret::parse(std::str::from_utf8(&text)?)?;
                 Ok(Secret { version: secret.version, key: MacKey::of_secret(&text), valid_until })
             })
-            .collect::<Result<Vec<_>, Box<dyn std::error::Error + Send + Sync>>>()?;
-        Ok(Agent {
+            .collect::<Result<Vec<_>, Failed>>()?;
+        let agent = Arc::new(Agent { secrets: secrets.into(), ..Agent::clone(&known.bare) });
+        if self.keep.secrets_ms > 0 {
+            *kept() = Some((Arc::clone(&agent), now));
+        }
+        Ok(agent)
+    }
+}
+
+impl Known {
+    fn new(row: AgentRow) -> Self {
+        let live = row.secrets.iter().filter(|secret| live_until(secret).is_some());
+        let bare = Agent {
             id: row.id,
-            owner: row.owner,
+            owner: row.owner.clone(),
             standing: row.standing,
             epoch: row.epoch,
             allowed: AddressList::new(&row.allowed_cidrs),
-            scopes: row.scopes.into(),
+            scopes: row.scopes.clone().into(),
             rate: row.rate,
             legacy: row.legacy,
             device_key: row.device_key,
-            secrets: secrets.into(),
-        })
+            newest_version: live.map(|secret| secret.version).max(),
+            secrets: Arc::from([]),
+        };
+        Self { row, bare: Arc::new(bare), open: Mutex::new(None) }
     }
 }
 
 /// Until when a version is taken; `None` for one that is not taken at all.
-fn live_until(secret: &SecretRow) -> Option<edgeward_core::time::WallMs> {
+fn live_until(secret: &SecretRow) -> Option<WallMs> {
     match secret.status {
         SecretStatus::Prepared | SecretStatus::Active => Some(secret.expires_at),
         SecretStatus::Grace => Some(secret.grace_until?.min(secret.expires_at)),
@@ -175,7 +255,13 @@ mod tests {
         }
     }
 
+    const ALONE: Keep = Keep { secrets_ms: 60_000, is_told: false };
+
     async fn scene() -> (Arc<FakeDurable>, Arc<Directory>, ManualClock) {
+        scene_of(ALONE).await
+    }
+
+    async fn scene_of(keep: Keep) -> (Arc<FakeDurable>, Arc<Directory>, ManualClock) {
         let durable = Arc::new(FakeDurable::new());
         *durable.agent.lock().unwrap() = Some(row(1));
         let clock = ManualClock::at(WallMs(1_764_000_000_000));
@@ -183,7 +269,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let kek = Kek::generate_file(&folder.path().join("kek"), &*entropy).unwrap();
         let sealer = Sealer::load(&*durable, &kek, &clock, entropy).await.unwrap();
-        let directory = Directory::new(durable.clone(), Arc::new(sealer), 60_000);
+        let directory = Directory::new(durable.clone(), Arc::new(sealer), keep);
         (durable, Arc::new(directory), clock)
     }
 
@@ -199,12 +285,12 @@ mod tests {
         let (durable, directory, clock) = scene().await;
         durable.let_read.add_permits(2);
         for _ in 0..3 {
-            assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(1));
+            assert_eq!(epoch(directory.look(id(), Secrets::Left, clock.now()).await), Some(1));
         }
         assert_eq!(durable.reads.load(Ordering::SeqCst), 1);
         *durable.agent.lock().unwrap() = Some(row(2));
         directory.forget(id());
-        assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(2));
+        assert_eq!(epoch(directory.look(id(), Secrets::Left, clock.now()).await), Some(2));
     }
 
     #[tokio::test]
@@ -212,7 +298,7 @@ mod tests {
         let (durable, directory, clock) = scene().await;
         let late = tokio::spawn({
             let (directory, now) = (Arc::clone(&directory), clock.now());
-            async move { directory.look(id(), now).await }
+            async move { directory.look(id(), Secrets::Left, now).await }
         });
         while durable.reads.load(Ordering::SeqCst) == 0 {
             tokio::task::yield_now().await;
@@ -222,7 +308,7 @@ mod tests {
         directory.forget(id());
         durable.let_read.add_permits(2);
         late.await.unwrap();
-        assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(2));
+        assert_eq!(epoch(directory.look(id(), Secrets::Left, clock.now()).await), Some(2));
     }
 
     /// The entry that a late reader puts in place is there for a moment at least.
@@ -230,11 +316,11 @@ mod tests {
     async fn an_entry_from_before_a_change_is_not_answered_while_it_is_there() {
         let (durable, directory, clock) = scene().await;
         durable.let_read.add_permits(2);
-        directory.look(id(), clock.now()).await;
+        directory.look(id(), Secrets::Left, clock.now()).await;
         let old = directory.entries.get(&id()).unwrap();
         *durable.agent.lock().unwrap() = Some(row(2));
         directory.forget(id());
         directory.entries.insert(id(), old);
-        assert_eq!(epoch(directory.look(id(), clock.now()).await), Some(2));
+        assert_eq!(epoch(directory.look(id(), Secrets::Left, clock.now()).await), Some(2));
     }
 }

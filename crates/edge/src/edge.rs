@@ -16,7 +16,7 @@ use edgeward_core::verify::owner::OwnerRules;
 use edgeward_keys::{Entropy, KeyRing, OwnerKeySource, Sealer};
 use edgeward_store::Clock;
 use edgeward_store::durable::Durable;
-use edgeward_store::shared::{Claims, Sessions};
+use edgeward_store::shared::{Claims, Sessions, Signals};
 use edgeward_wire::{SessionIdHash, TraceId};
 use http::Request;
 use hyper::body::Incoming;
@@ -26,11 +26,13 @@ use tokio_util::sync::CancellationToken;
 use crate::answer::{self, Answer};
 use crate::body::BodyMemory;
 use crate::budget::Budgets;
+use crate::confirmed::Confirmed;
 use crate::continuity::Continuity;
 use crate::directory::Directory;
 use crate::forward::Forwarder;
 use crate::meter::Meter;
-use crate::streams::Streams;
+use crate::steady::Steadiness;
+use crate::streams::{CutReason, Streams};
 use crate::trace::TraceSource;
 use crate::violations::{Concerned, Violations};
 
@@ -46,6 +48,11 @@ pub struct Edge {
     pub(crate) sessions: Arc<dyn Sessions>,
     pub(crate) claims: Arc<dyn Claims>,
     pub(crate) continuity: Option<Arc<Continuity>>,
+    /// What nodes tell one another, where they share a store.
+    pub(crate) signals: Option<Arc<dyn Signals>>,
+    /// Whether nothing was missed of what others change; none where there are no others.
+    pub(crate) confirmed: Option<Confirmed>,
+    pub(crate) steadiness: Steadiness,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) ring: Arc<KeyRing>,
     pub(crate) identity_ring: Arc<KeyRing>,
@@ -100,6 +107,17 @@ pub struct Origin {
     pub secure: bool,
     /// Closes the connection when it is cancelled.
     pub connection: CancellationToken,
+}
+
+/// Why a running edge takes no request at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// What was remembered of nonces may be lost; the clock has not passed the replay floor yet.
+    ReplayFloor,
+    /// The node's clock cannot be relied on.
+    Clock,
+    /// Neither the database nor the shared store has confirmed for too long that nothing was missed.
+    Confirmation,
 }
 
 /// A request that is not answered by its destination.
@@ -169,6 +187,11 @@ impl Edge {
         }
         if self.is_draining() {
             return Err(Rejection::Draining.into());
+        }
+        if !matches!(destination, Destination::Jwks | Destination::IdentityJwks)
+            && let Some(retry_after_ms) = self.waits_for_clock(journey.began)
+        {
+            return Err(Rejection::ClockUnsteady { retry_after_ms }.into());
         }
         match destination {
             Destination::Health => Ok(self.health(journey)),
@@ -303,8 +326,50 @@ impl Edge {
     /// The replay floor while the clock has not passed it.
     pub fn waits_for_floor(&self) -> Option<u64> {
         let now = self.clock.now().wall;
-        let floor = self.claims.replay_floor()?;
+        let floor = self.claims.highest_floor()?;
         (now <= floor).then(|| floor.since(now).saturating_add(1))
+    }
+
+    /// How long the node's clock cannot be relied on, in milliseconds: it has stepped, or it is too far
+    /// from the clock of the store that it shares with others.
+    pub fn waits_for_clock(&self, now: Now) -> Option<u64> {
+        let apart = self.signals.as_ref().and_then(|signals| signals.clock_ahead_ms());
+        let apart = apart.is_some_and(|ahead_ms| ahead_ms.unsigned_abs() > crate::CLOCK_APART_MS);
+        self.steadiness.wait_ms(now).or(apart.then_some(1_000))
+    }
+
+    /// Why no request is taken at the moment, though the edge runs.
+    pub fn waits(&self) -> Option<Waits> {
+        let now = self.clock.now();
+        if self.waits_for_floor().is_some() {
+            return Some(Waits::ReplayFloor);
+        }
+        if self.waits_for_clock(now).is_some() {
+            return Some(Waits::Clock);
+        }
+        (!self.knows_all(now)).then_some(Waits::Confirmation)
+    }
+
+    /// Takes up the keys that sign tokens as they are now; `false` when they could not be read.
+    pub(crate) async fn reload_keys(&self) -> bool {
+        let mut done = true;
+        for ring in [&self.ring, &self.identity_ring] {
+            if let Err(error) = ring.reload(&*self.durable, &self.sealer).await {
+                tracing::error!(%error, "the keys that sign tokens could not be read anew");
+                done = false;
+            }
+        }
+        done
+    }
+
+    /// Ends streams whose time has come, and all of them once this node cannot be sure any more that it
+    /// knows of every block.
+    pub(crate) fn reap(&self) {
+        let now = self.clock.now();
+        if !self.knows_all(now) {
+            self.streams.cut_all(CutReason::Unconfirmed, now.mono);
+        }
+        self.streams.reap(now.mono);
     }
 
     /// Writes the folded refusals that wait.

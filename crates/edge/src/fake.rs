@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
+use edgeward_core::record::Standing;
 use edgeward_core::time::WallMs;
 use edgeward_store::durable::{
     AgentRow, Agents, Continuity, DataKeyRow, EnrollmentRow, Enrollments, Events, KeyPurpose,
-    KeyRows, LastRun, NewAgent, Redeemed, Sealed, SigningKeyRow,
+    KeyRows, LastRun, NewAgent, Redeemed, Sealed, SigningKeyRow, Standings, Stands,
 };
 use edgeward_store::{Event, StoreError};
 use edgeward_wire::{AgentId, OwnerId};
@@ -137,6 +138,10 @@ impl Continuity for FakeDurable {
         Ok(LastRun::None)
     }
 
+    async fn share_run(&self) -> Result<LastRun, StoreError> {
+        nothing()
+    }
+
     async fn write_mark(&self, _: WallMs) -> Result<(), StoreError> {
         self.marks.fetch_add(1, Ordering::SeqCst);
         self.let_mark.acquire().await.unwrap().forget();
@@ -144,6 +149,18 @@ impl Continuity for FakeDurable {
     }
 
     async fn end_run(&self, _: Sealed) -> Result<(), StoreError> {
+        nothing()
+    }
+}
+
+#[async_trait]
+impl Standings for FakeDurable {
+    async fn set_standing(
+        &self,
+        _: AgentId,
+        _: Standing,
+        _: Event,
+    ) -> Result<Option<Stands>, StoreError> {
         nothing()
     }
 }

@@ -9,6 +9,9 @@
 //! * [`forward`] – upstreams and the relay of streams
 //! * [`streams`] – the registry by which a revocation ends what is open
 //! * [`continuity`] – what memory holds, across a stop or a crash
+//! * `standing`, `follow`, `confirmed` – blocks and other changes: made here, made elsewhere, and
+//!   whether all of them are known here
+//! * `steady` – whether the wall clock can be relied on
 //! * [`setup`] – from settings to a running edge
 
 mod answer;
@@ -16,6 +19,7 @@ mod body;
 mod budget;
 mod call;
 pub mod clock;
+mod confirmed;
 pub mod conn;
 pub mod continuity;
 mod directory;
@@ -24,10 +28,13 @@ mod endpoints;
 #[cfg(test)]
 mod fake;
 mod fetch;
+mod follow;
 pub mod forward;
 pub mod listen;
 pub mod meter;
 pub mod setup;
+mod standing;
+mod steady;
 pub mod streams;
 pub mod tls;
 mod trace;
@@ -36,10 +43,14 @@ mod value;
 mod violations;
 
 pub use body::AnswerBody;
-pub use edge::{Edge, Lifetimes, Origin};
+pub use edge::{Edge, Lifetimes, Origin, Waits};
+pub use standing::{Act, Receipt};
 
 /// The version that `healthz` and `--version` tell.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A node whose clock is further than this from the store's, in milliseconds, takes nothing.
+pub const CLOCK_APART_MS: u64 = 500;
 
 /// For so long a JWK set may be kept by whoever read it, in seconds. A key is published for longer
 /// before it signs.

@@ -15,6 +15,8 @@ use edgeward_keys::{
     Entropy, EntropyError, EntropyExt as _, KeyRing, KeysError, OwnerKeySource, Sealer, SigningAlg,
 };
 use edgeward_store::durable::{Durable, KeyPurpose};
+use edgeward_store::fleet::{ChangeId, Fleet};
+use edgeward_store::shared::{Claims, Sessions, Signals};
 use edgeward_store::{Clock, StoreError};
 use edgeward_wire::{FormError, MacKey, Scope};
 use quick_cache::sync::Cache;
@@ -23,16 +25,19 @@ use zeroize::Zeroizing;
 
 use crate::body::BodyMemory;
 use crate::budget::Budgets;
+use crate::confirmed::Confirmed;
 use crate::conn::Traffic;
 use crate::continuity::{Continuity, ContinuityError, MemoryPlan};
-use crate::directory::Directory;
+use crate::directory::{Directory, Keep};
 use crate::edge::{Edge, Lifetimes};
 use crate::fetch::JwksUrl;
+use crate::follow;
 use crate::forward::{Forwarder, SetupError};
 use crate::meter::Meter;
+use crate::steady::Steadiness;
 use crate::streams::Streams;
 use crate::trace::TraceSource;
-use crate::upkeep::Upkeep;
+use crate::upkeep::{Other, Upkeep};
 use crate::violations::Violations;
 
 /// Places for live nonces in memory, about 110 MB when all are taken. At the default rate and
@@ -77,35 +82,62 @@ pub struct Base {
     pub durable: Arc<dyn Durable>,
     /// What seals.
     pub sealer: Arc<Sealer>,
+    /// The other nodes over the same durable store, where it can have several.
+    pub fleet: Option<Arc<dyn Fleet>>,
+    /// Where sessions, nonces and rates are shared with them; this process's memory if nowhere.
+    pub shared: Option<Shared>,
+}
+
+/// A store that nodes share, by what it is asked.
+#[derive(Clone)]
+pub struct Shared {
+    /// Sessions.
+    pub sessions: Arc<dyn Sessions>,
+    /// Nonces and rates.
+    pub claims: Arc<dyn Claims>,
+    /// What nodes tell one another.
+    pub signals: Arc<dyn Signals>,
 }
 
 /// An edge with the parts that outlive its requests.
 pub struct Running {
     /// The edge.
     pub edge: Arc<Edge>,
-    /// The memory of this run, to be ended in order.
-    pub continuity: Arc<Continuity>,
+    /// The memory of this run, to be ended in order; none where a shared store remembers.
+    pub continuity: Option<Arc<Continuity>>,
     /// What was read from upstreams.
     pub upstream_traffic: Arc<Traffic>,
     sealer: Arc<Sealer>,
+    /// The other nodes, and the place in the change log from which on they are followed.
+    fleet: Option<(Arc<dyn Fleet>, ChangeId)>,
 }
 
 impl Running {
-    /// Sets an edge up on one machine: durable store below, sessions and nonces in memory.
+    /// Sets an edge up over its stores: one of one machine with sessions and nonces in memory, or one of
+    /// several nodes.
     ///
     /// # Errors
     /// See [`EdgeError`]; nothing is served then.
-    pub async fn embedded(config: &Config, base: Base) -> Result<Self, EdgeError> {
-        let Base { clock, entropy, durable, sealer } = base;
-        let plan = MemoryPlan {
-            nonce_capacity: NONCES,
-            nonce_key: entropy.bytes()?,
-            window_ms: config.agent.hmac_window_ms,
-            ahead_ms: config.agent.hmac_ahead_ms,
-            nonce_ttl_ms: config.agent.nonce_ttl_ms,
+    pub async fn begin(config: &Config, base: Base) -> Result<Self, EdgeError> {
+        let Base { clock, entropy, durable, sealer, fleet, shared } = base;
+        // Before anything is read that a change could make void.
+        let fleet = match fleet {
+            None => None,
+            Some(fleet) => {
+                let last = fleet.newest_change().await?;
+                Some((fleet, last))
+            }
         };
-        let continuity =
-            Continuity::begin(Arc::clone(&durable), &sealer, Arc::clone(&clock), plan).await?;
+        let (shared, continuity) = match shared {
+            Some(shared) => (Stores::of(shared), None),
+            None => {
+                let plan = plan(config, &*entropy)?;
+                let (durable, clock) = (Arc::clone(&durable), Arc::clone(&clock));
+                let continuity = Continuity::begin(durable, &sealer, clock, plan).await?;
+                (Stores::of_memory(&continuity), Some(continuity))
+            }
+        };
+        let Stores { sessions, claims, signals } = shared;
         let alg = match config.jwt_alg {
             config::JwtAlg::EdDsa => SigningAlg::EdDsa,
             config::JwtAlg::Es256 => SigningAlg::Es256,
@@ -119,12 +151,18 @@ impl Running {
         let forwarder =
             Forwarder::new(&config.routes, Arc::clone(&identity_ring), &upstream_traffic)?;
         let policy = policy(config, MacKey::dummy(&entropy.bytes()?))?;
-        let memory = Arc::clone(continuity.memory());
+        let began = clock.now();
+        let is_told = fleet.is_some();
+        let confirmed = is_told
+            .then(|| Confirmed::new(began.mono, signals.clone(), config.agent.policy_stale_ms));
         let edge = Edge {
             policy: ArcSwap::from_pointee(policy),
-            sessions: memory.clone(),
-            claims: memory,
-            continuity: Some(Arc::clone(&continuity)),
+            sessions,
+            claims,
+            signals,
+            confirmed,
+            steadiness: Steadiness::new(began),
+            continuity: continuity.clone(),
             ring: ring_of_agents,
             identity_ring,
             owner_keys: owner_keys(config).await?,
@@ -134,7 +172,7 @@ impl Running {
             directory: Directory::new(
                 Arc::clone(&durable),
                 Arc::clone(&sealer),
-                config.agent.secret_cache_ms,
+                Keep { secrets_ms: config.agent.secret_cache_ms, is_told },
             ),
             forwarder,
             streams: Arc::new(Streams::default()),
@@ -155,7 +193,7 @@ impl Running {
             entropy,
             durable,
         };
-        Ok(Self { edge: Arc::new(edge), continuity, upstream_traffic, sealer })
+        Ok(Self { edge: Arc::new(edge), continuity, upstream_traffic, sealer, fleet })
     }
 
     /// The tasks beside requests: marks, ends of streams, sweeping, refusals to disk. They end with
@@ -163,17 +201,42 @@ impl Running {
     /// stop then, in order.
     pub fn spawn_upkeep(&self, stop: CancellationToken) -> CancellationToken {
         let (reaped, flushed) = (Arc::clone(&self.edge), Arc::clone(&self.edge));
-        let memory = Arc::clone(self.continuity.memory());
+        let (swept, memory) = (Arc::clone(&self.edge), self.continuity.clone());
         let upkeep = Upkeep {
-            marks: Arc::clone(&self.continuity).run(),
-            reap: move || reaped.streams().reap(reaped.clock().now().mono),
+            reap: move || reaped.reap(),
             flush: move || {
                 let edge = Arc::clone(&flushed);
                 async move { edge.flush_violations().await }
             },
-            sweep: move || memory.sweep(),
+            sweep: move || {
+                swept.steadiness.follow(swept.clock.now());
+                if let Some(continuity) = &memory {
+                    continuity.memory().sweep();
+                }
+            },
+            others: self.others(),
         };
         upkeep.spawn(&stop)
+    }
+
+    /// The tasks that not every edge has.
+    fn others(&self) -> Vec<Other> {
+        let mut others = Vec::new();
+        if let Some(continuity) = &self.continuity {
+            others.push(Other::new("marks of the clock", Arc::clone(continuity).run()));
+        }
+        if let Some((fleet, last)) = &self.fleet {
+            let edge = || Arc::clone(&self.edge);
+            let changes = follow::changes(edge(), Arc::clone(fleet), *last);
+            others.push(Other::new("the change log", changes));
+            let beats = follow::beats_of_node(edge(), Arc::clone(fleet));
+            others.push(Other::new("this node's place among the nodes", beats));
+        }
+        if let Some(signals) = &self.edge.signals {
+            let signals = follow::signals(Arc::clone(&self.edge), Arc::clone(signals));
+            others.push(Other::new("what the shared store tells", signals));
+        }
+        others
     }
 
     /// Ends the run in order, after the listeners have stopped.
@@ -182,7 +245,15 @@ impl Running {
     /// When what is held could not be kept.
     pub async fn end(&self) -> Result<(), ContinuityError> {
         self.edge.flush_violations().await;
-        self.continuity.end(&self.sealer).await
+        if let Some((fleet, _)) = &self.fleet
+            && let Err(error) = fleet.leave().await
+        {
+            tracing::warn!(%error, "the node could not say that it leaves");
+        }
+        match &self.continuity {
+            Some(continuity) => continuity.end(&self.sealer).await,
+            None => Ok(()),
+        }
     }
 }
 
@@ -190,6 +261,35 @@ impl std::fmt::Debug for Running {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.edge.fmt(f)
     }
+}
+
+/// The stores of requests.
+struct Stores {
+    sessions: Arc<dyn Sessions>,
+    claims: Arc<dyn Claims>,
+    signals: Option<Arc<dyn Signals>>,
+}
+
+impl Stores {
+    fn of(shared: Shared) -> Self {
+        let Shared { sessions, claims, signals } = shared;
+        Self { sessions, claims, signals: Some(signals) }
+    }
+
+    fn of_memory(continuity: &Continuity) -> Self {
+        let memory = continuity.memory();
+        Self { sessions: memory.clone(), claims: memory.clone(), signals: None }
+    }
+}
+
+fn plan(config: &Config, entropy: &dyn Entropy) -> Result<MemoryPlan, EntropyError> {
+    Ok(MemoryPlan {
+        nonce_capacity: NONCES,
+        nonce_key: entropy.bytes()?,
+        window_ms: config.agent.hmac_window_ms,
+        ahead_ms: config.agent.hmac_ahead_ms,
+        nonce_ttl_ms: config.agent.nonce_ttl_ms,
+    })
 }
 
 fn policy(config: &Config, dummy_key: MacKey) -> Result<Policy, EdgeError> {

@@ -4,8 +4,8 @@
 //! the registered streams first and is seen by everybody who looks after it. So none can slip
 //! between the two.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -31,6 +31,10 @@ pub enum CutReason {
     Reenrolled = 3,
     /// The edge is stopping.
     Draining = 4,
+    /// The agent was blocked, or retired.
+    Blocked = 5,
+    /// The node could not be sure any more that it knows of every block.
+    Unconfirmed = 6,
 }
 
 /// What a stream polls to learn of its end.
@@ -61,10 +65,20 @@ impl Signal {
     }
 }
 
+/// Whose stream it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The agent.
+    pub agent: AgentId,
+    /// Its epoch when the stream was let in.
+    pub epoch: u64,
+    /// The session that it lives on.
+    pub session: Option<SessionIdHash>,
+}
+
 /// One open stream, as the registry sees it.
 struct Open {
-    agent: AgentId,
-    session: Option<SessionIdHash>,
+    holder: Holder,
     ends_at: MonoMs,
     cut_at: Option<MonoMs>,
     signal: Arc<Signal>,
@@ -109,12 +123,12 @@ impl Streams {
     /// When the agent has `cap` open; none of them gives way.
     pub fn register(
         self: &Arc<Self>,
-        agent: AgentId,
-        session: Option<SessionIdHash>,
+        holder: Holder,
         ends_at: MonoMs,
         connection: CancellationToken,
         cap: u32,
     ) -> Result<StreamLease, TooMany> {
+        let agent = holder.agent;
         let mut table = self.table();
         let id = table.next;
         let of_agent = table.by_agent.entry(agent).or_default();
@@ -124,8 +138,7 @@ impl Streams {
         of_agent.push(id);
         table.next += 1;
         let signal = Arc::new(Signal::default());
-        let open =
-            Open { agent, session, ends_at, cut_at: None, signal: Arc::clone(&signal), connection };
+        let open = Open { holder, ends_at, cut_at: None, signal: Arc::clone(&signal), connection };
         table.open.insert(id, open);
         Ok(StreamLease { streams: Arc::clone(self), id, agent, signal })
     }
@@ -143,12 +156,45 @@ impl Streams {
 
     /// Ends the streams of a session; how many.
     pub fn cut_session(&self, session: &SessionIdHash, now: MonoMs) -> usize {
-        self.cut_where(now, CutReason::SessionEnded, |open| open.session.as_ref() == Some(session))
+        self.cut_where(now, CutReason::SessionEnded, |open| {
+            open.holder.session.as_ref() == Some(session)
+        })
     }
 
     /// Ends the streams of an agent; how many.
     pub fn cut_agent(&self, agent: AgentId, reason: CutReason, now: MonoMs) -> usize {
-        self.cut_where(now, reason, |open| open.agent == agent)
+        self.cut_where(now, reason, |open| open.holder.agent == agent)
+    }
+
+    /// Ends the streams of an agent that were let in at another epoch than this one; how many.
+    pub fn cut_older(&self, agent: AgentId, epoch: u64, reason: CutReason, now: MonoMs) -> usize {
+        self.cut_where(now, reason, |open| open.holder.agent == agent && open.holder.epoch != epoch)
+    }
+
+    /// Who has a stream open that was not cut yet.
+    pub fn holders(&self) -> Vec<Holder> {
+        let table = self.table();
+        table.open.values().filter(|open| open.cut_at.is_none()).map(|open| open.holder).collect()
+    }
+
+    /// The sessions that have a stream open, with their agents.
+    pub fn sessions(&self) -> BTreeSet<(AgentId, SessionIdHash)> {
+        let of_session = |holder: Holder| holder.session.map(|session| (holder.agent, session));
+        self.holders().into_iter().filter_map(of_session).collect()
+    }
+
+    /// The sessions that have a stream open which ends by `until` as things stand.
+    pub fn sessions_ending_by(&self, until: MonoMs) -> BTreeSet<(AgentId, SessionIdHash)> {
+        let table = self.table();
+        let near =
+            table.open.values().filter(|open| open.cut_at.is_none() && open.ends_at <= until);
+        let of_session = |open: &Open| open.holder.session.map(|id| (open.holder.agent, id));
+        near.filter_map(of_session).collect()
+    }
+
+    /// Whether the agent has a stream open.
+    pub fn has_agent(&self, agent: AgentId) -> bool {
+        self.table().by_agent.contains_key(&agent)
     }
 
     /// Ends all streams; how many.
@@ -159,7 +205,8 @@ impl Streams {
     /// Moves the end of a session's streams.
     pub fn extend(&self, session: &SessionIdHash, until: MonoMs) {
         let mut table = self.table();
-        for open in table.open.values_mut().filter(|open| open.session.as_ref() == Some(session)) {
+        let of_session = |open: &&mut Open| open.holder.session.as_ref() == Some(session);
+        for open in table.open.values_mut().filter(of_session) {
             open.ends_at = open.ends_at.max(until);
         }
     }
@@ -226,9 +273,13 @@ mod tests {
         AgentId::from_bytes([n; 16])
     }
 
+    fn holder(of: u8, in_session: Option<u8>) -> Holder {
+        Holder { agent: agent(of), epoch: u64::from(of), session: in_session.map(session) }
+    }
+
     fn open(streams: &Arc<Streams>, of: u8, in_session: u8, ends: u64) -> StreamLease {
         let token = CancellationToken::new();
-        streams.register(agent(of), Some(session(in_session)), MonoMs(ends), token, 3).unwrap()
+        streams.register(holder(of, Some(in_session)), MonoMs(ends), token, 3).unwrap()
     }
 
     #[test]
@@ -237,13 +288,13 @@ mod tests {
         let leases: Vec<_> = (0..3).map(|_| open(&streams, 1, 1, 99)).collect();
         let token = CancellationToken::new();
         assert_eq!(
-            streams.register(agent(1), None, MonoMs(9), token.clone(), 3).err(),
+            streams.register(holder(1, None), MonoMs(9), token.clone(), 3).err(),
             Some(TooMany)
         );
-        assert!(streams.register(agent(2), None, MonoMs(9), token.clone(), 3).is_ok());
+        assert!(streams.register(holder(2, None), MonoMs(9), token.clone(), 3).is_ok());
         assert!(leases.iter().all(|lease| !lease.signal.is_cut()));
         drop(leases);
-        assert!(streams.register(agent(1), None, MonoMs(9), token, 3).is_ok());
+        assert!(streams.register(holder(1, None), MonoMs(9), token, 3).is_ok());
         assert_eq!(streams.count(), 0);
     }
 
@@ -258,6 +309,19 @@ mod tests {
         assert!(two.signal.is_cut() && !other.signal.is_cut());
         assert_eq!(streams.cut_all(CutReason::Draining, MonoMs(1)), 1);
         assert!(other.signal.is_cut());
+    }
+
+    #[test]
+    fn streams_of_an_older_epoch_end_and_those_of_this_one_stay() {
+        let streams = Arc::new(Streams::default());
+        let (old, new) = (open(&streams, 1, 1, 99), open(&streams, 2, 2, 99));
+        assert_eq!(streams.cut_older(agent(1), 1, CutReason::Blocked, MonoMs(1)), 0);
+        assert_eq!(streams.cut_older(agent(1), 2, CutReason::Blocked, MonoMs(1)), 1);
+        assert!(old.signal.is_cut() && !new.signal.is_cut());
+        assert_eq!(streams.sessions(), BTreeSet::from([(agent(2), session(2))]));
+        assert!(streams.has_agent(agent(1)), "it has not let go yet");
+        drop(old);
+        assert!(!streams.has_agent(agent(1)) && streams.has_agent(agent(2)));
     }
 
     #[test]
@@ -277,8 +341,7 @@ mod tests {
     fn a_connection_is_closed_over_a_stream_that_does_not_let_go() {
         let streams = Arc::new(Streams::default());
         let token = CancellationToken::new();
-        let lease =
-            streams.register(agent(1), Some(session(1)), MonoMs(9_999), token.clone(), 3).unwrap();
+        let lease = streams.register(holder(1, Some(1)), MonoMs(9_999), token.clone(), 3).unwrap();
         streams.cut_session(&session(1), MonoMs(1_000));
         streams.reap(MonoMs(1_000 + LET_GO_MS - 1));
         assert!(!token.is_cancelled());

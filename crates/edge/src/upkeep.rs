@@ -3,6 +3,7 @@
 //! whose upkeep has died stops in order; it must not run on without.
 
 use std::future::Future;
+use std::pin::Pin;
 use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
@@ -14,20 +15,31 @@ const REAPING: Duration = Duration::from_millis(100);
 const CHORES: Duration = Duration::from_secs(1);
 
 /// What there is to do.
-pub(crate) struct Upkeep<Marks, Reap, Flush, Sweep> {
-    /// Runs until it is dropped.
-    pub(crate) marks: Marks,
+pub(crate) struct Upkeep<Reap, Flush, Sweep> {
     /// Ends streams whose time has come; waits for nothing.
     pub(crate) reap: Reap,
     /// Writes refusals to disk.
     pub(crate) flush: Flush,
     /// Sweeps memory; may keep its thread for a while.
     pub(crate) sweep: Sweep,
+    /// What else there is.
+    pub(crate) others: Vec<Other>,
 }
 
-impl<Marks, Reap, Flush, Flushing, Sweep> Upkeep<Marks, Reap, Flush, Sweep>
+/// A task that runs until it is dropped, by name.
+pub(crate) struct Other {
+    what: &'static str,
+    task: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+impl Other {
+    pub(crate) fn new(what: &'static str, task: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { what, task: Box::pin(task) }
+    }
+}
+
+impl<Reap, Flush, Flushing, Sweep> Upkeep<Reap, Flush, Sweep>
 where
-    Marks: Future<Output = ()> + Send + 'static,
     Reap: Fn() + Send + 'static,
     Flush: Fn() -> Flushing + Send + 'static,
     Flushing: Future<Output = ()> + Send + 'static,
@@ -36,14 +48,16 @@ where
     /// Does it until `stop`. The token that it answers is cancelled when a task has ended before that.
     pub(crate) fn spawn(self, stop: &CancellationToken) -> CancellationToken {
         let broken = CancellationToken::new();
-        let Self { marks, reap, flush, sweep } = self;
-        let ended = stop.clone();
-        watch("marks of the clock", stop, &broken, async move {
-            tokio::select! {
-                () = marks => {}
-                () = ended.cancelled() => {}
-            }
-        });
+        let Self { reap, flush, sweep, others } = self;
+        for Other { what, task } in others {
+            let ended = stop.clone();
+            watch(what, stop, &broken, async move {
+                tokio::select! {
+                    () = task => {}
+                    () = ended.cancelled() => {}
+                }
+            });
+        }
         let reaping = each(REAPING, stop.clone(), move || {
             reap();
             std::future::ready(())
@@ -114,7 +128,7 @@ mod tests {
     use edgeward_wire::AgentId;
 
     use super::*;
-    use crate::streams::Streams;
+    use crate::streams::{Holder, Streams};
 
     const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -122,13 +136,13 @@ mod tests {
     async fn streams_end_in_time_while_the_database_stands_still() {
         let (streams, clock) = (Arc::new(Streams::default()), ManualClock::at(WallMs(1_000)));
         let ends_at: MonoMs = clock.now().mono.plus(10_000);
-        let agent = AgentId::from_bytes([1; 16]);
-        let lease = streams.register(agent, None, ends_at, CancellationToken::new(), 1).unwrap();
+        let holder = Holder { agent: AgentId::from_bytes([1; 16]), epoch: 1, session: None };
+        let lease = streams.register(holder, ends_at, CancellationToken::new(), 1).unwrap();
         let began = Arc::new(AtomicUsize::new(0));
         let (flushes, now) = (Arc::clone(&began), clock.clone());
         let (stop, reaped) = (CancellationToken::new(), Arc::clone(&streams));
         let broken = Upkeep {
-            marks: pending(),
+            others: Vec::new(),
             reap: move || reaped.reap(now.now().mono),
             flush: move || {
                 flushes.fetch_add(1, Ordering::SeqCst);
@@ -152,10 +166,13 @@ mod tests {
             let stop = CancellationToken::new();
             let die = move |which: usize| assert_ne!(which, dying, "this one dies");
             let broken = Upkeep {
-                marks: async move {
-                    die(0);
-                    pending().await
-                },
+                others: vec![
+                    Other::new("one that lives", pending()),
+                    Other::new("one more", async move {
+                        die(0);
+                        pending().await
+                    }),
+                ],
                 reap: move || die(1),
                 flush: move || {
                     die(2);
@@ -172,8 +189,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn upkeep_that_is_told_to_stop_is_not_broken() {
         let stop = CancellationToken::new();
-        let broken = Upkeep { marks: pending(), reap: || {}, flush: || ready(()), sweep: || {} }
-            .spawn(&stop);
+        let broken = Upkeep {
+            others: vec![Other::new("one", pending())],
+            reap: || {},
+            flush: || ready(()),
+            sweep: || {},
+        }
+        .spawn(&stop);
         tokio::time::sleep(2 * CHORES).await;
         stop.cancel();
         tokio::time::sleep(2 * CHORES).await;

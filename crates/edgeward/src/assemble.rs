@@ -4,19 +4,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use edgeward_config::{Config, Database, Kek as KekSetting};
+use edgeward_config::{Config, Kek as KekSetting};
 use edgeward_core::time::MonoMs;
 use edgeward_edge::clock::SystemClock;
 use edgeward_edge::listen::{Listener, Reserved};
 use edgeward_edge::setup::{Base, Running};
 use edgeward_edge::tls::TlsFiles;
-use edgeward_keys::{Entropy, Kek, Sealer, SystemEntropy};
-use edgeward_sqlite::SqliteStore;
+use edgeward_keys::{Entropy, Kek, SystemEntropy};
 use edgeward_store::Clock;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::operators::Operators;
+use crate::stores::Stores;
 
 /// How often the certificate's files are looked at.
 const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const CERTIFICATE_CHECK: Duration = Duration::from_secs(5);
 pub(crate) struct Assembled {
     running: Running,
     listener: Listener,
-    store: Arc<SqliteStore>,
+    stores: Stores,
     tls: Option<Arc<TlsFiles>>,
     url: String,
 }
@@ -48,20 +48,25 @@ pub(crate) async fn assemble(mut config: Config) -> anyhow::Result<Assembled> {
         config.public_url = format!("{scheme}://{address}");
     }
 
-    let Database::Sqlite(path) = &config.database;
-    let store = Arc::new(SqliteStore::open(path, node_name()).await?);
     let kek = open_kek(&config, &*entropy)?;
-    let sealer = Sealer::load(&*store, &kek, &*clock, Arc::clone(&entropy)).await?;
-    let base = Base { clock, entropy, durable: store.clone(), sealer: Arc::new(sealer) };
-    let running = Running::embedded(&config, base).await?;
+    let stores = Stores::open(&config, &kek, &clock, &entropy).await?;
+    let base = Base {
+        clock,
+        entropy,
+        durable: Arc::clone(&stores.durable),
+        sealer: Arc::clone(&stores.sealer),
+        fleet: stores.fleet.clone(),
+        shared: stores.shared(),
+    };
+    let running = Running::begin(&config, base).await?;
     let listener = reserved.listen(tls.clone())?;
-    Ok(Assembled { running, listener, store, tls, url: format!("{scheme}://{address}") })
+    Ok(Assembled { running, listener, stores, tls, url: format!("{scheme}://{address}") })
 }
 
 impl Assembled {
     /// Serves from now on.
     pub(crate) fn start(self) -> Serving {
-        let Self { running, listener, store, tls, url } = self;
+        let Self { running, listener, stores, tls, url } = self;
         let stop = CancellationToken::new();
         // Upkeep outlives the listener: streams must go on being reaped while they drain.
         let upkeep = CancellationToken::new();
@@ -71,7 +76,7 @@ impl Assembled {
         }
         let listening = tokio::spawn(listener.serve(Arc::clone(&running.edge), stop.clone()));
         let started = running.edge.clock().now().mono;
-        Serving { running, url, started, store, stop, upkeep, broken, listening }
+        Serving { running, url, started, stores, stop, upkeep, broken, listening }
     }
 }
 
@@ -81,7 +86,7 @@ pub(crate) struct Serving {
     /// Where it is reached, without a slash at the end.
     pub(crate) url: String,
     started: MonoMs,
-    store: Arc<SqliteStore>,
+    stores: Stores,
     stop: CancellationToken,
     upkeep: CancellationToken,
     broken: CancellationToken,
@@ -93,8 +98,9 @@ impl Serving {
     pub(crate) fn operators(&self) -> Arc<Operators> {
         Arc::new(Operators {
             edge: Arc::clone(&self.running.edge),
-            memory: Arc::clone(self.running.continuity.memory()),
-            durable: self.store.clone(),
+            memory: self.running.continuity.as_ref().map(|run| Arc::clone(run.memory())),
+            durable: Arc::clone(&self.stores.durable),
+            redis: self.stores.redis.clone(),
             started: self.started,
         })
     }
@@ -113,7 +119,7 @@ impl Serving {
         self.listening.await?;
         self.upkeep.cancel();
         self.running.end().await?;
-        self.store.close().await;
+        self.stores.close().await;
         Ok(())
     }
 }
@@ -148,11 +154,4 @@ fn open_kek(config: &Config, entropy: &dyn Entropy) -> anyhow::Result<Kek> {
             Kek::from_text(value.expose()).with_context(|| format!("EDGE_KEK=env:{name}"))?
         }
     })
-}
-
-/// What events call this process: the machine and the process.
-fn node_name() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host = if host.trim().is_empty() { "node" } else { host.trim() };
-    format!("{host}-{}", std::process::id())
 }

@@ -1,16 +1,19 @@
 //! `edgeward`: an authentication edge for fleets of distributed agents, in one binary.
 
 mod agent;
+mod agents;
 mod assemble;
 mod check;
 mod config;
 mod curl;
 mod demo;
 mod exit;
+mod migrate;
 mod operators;
 mod serve;
 mod settings;
 mod status;
+mod stores;
 mod telemetry;
 
 use std::process::ExitCode;
@@ -43,6 +46,11 @@ enum Command {
     Serve(serve::ServeArgs),
     /// How the edge of this machine fares.
     Status(status::StatusArgs),
+    /// Whether agents may act: block, unblock, retire.
+    #[command(subcommand)]
+    Agents(agents::AgentsCommand),
+    /// Bring a PostgreSQL database's tables up to date, or print how.
+    Migrate(migrate::MigrateArgs),
     /// Judge settings without starting anything.
     Check(check::CheckArgs),
     /// Print the settings in force and where each came from, secrets masked.
@@ -68,6 +76,8 @@ async fn run(command: Command) -> ExitCode {
         Command::Demo(args) => demo::run(args).await,
         Command::Serve(args) => serve::run(args).await,
         Command::Status(args) => status::run(args).await,
+        Command::Agents(command) => agents::run(command).await,
+        Command::Migrate(args) => migrate::run(args).await,
         Command::Check(args) => check::run(&args),
         Command::Config(args) => config::run(&args),
         Command::Agent(command) => agent::run(command).await,

@@ -23,7 +23,8 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::raw::{self, Answer, Conn};
+use crate::door::{AsDoor, Door};
+use crate::raw::{Answer, Conn};
 use crate::{Upstream, owner, soon};
 
 /// `EDGE_AUDIENCE` of every edge of tests.
@@ -190,7 +191,9 @@ impl Run {
         SocketAddr,
         Config,
     ) {
-        let Database::Sqlite(path) = &config.database;
+        let Database::Sqlite(path) = &config.database else {
+            panic!("an edge of this kit lives in one file");
+        };
         let store = Arc::new(SqliteStore::open(path, "test-node").await.unwrap());
         let entropy: Arc<dyn Entropy> = Arc::new(SystemEntropy);
         let kek = match &config.kek {
@@ -200,8 +203,9 @@ impl Run {
         };
         let sealer = Sealer::load(&*store, &kek, &*clock, Arc::clone(&entropy)).await.unwrap();
         let durable = Arc::clone(&store);
-        let base = Base { clock, entropy, durable, sealer: Arc::new(sealer) };
-        let running = Running::embedded(&config, base).await.unwrap();
+        let sealer = Arc::new(sealer);
+        let base = Base { clock, entropy, durable, sealer, fleet: None, shared: None };
+        let running = Running::begin(&config, base).await.unwrap();
         let tls = config.tls.clone().map(|tls| TlsFiles::open(tls.cert, tls.key, tls.client_ca));
         let tls = tls.transpose().unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -328,22 +332,22 @@ impl TestEdge {
 
     /// `EDGE_BASE_PATH` before a path.
     pub fn path(&self, path: &str) -> String {
-        format!("{}{path}", self.config().base_path)
+        self.door().path(path)
     }
 
     /// A connection to it.
     pub async fn connect(&self) -> Conn {
-        Conn::connect(self.address()).await
+        self.door().connect().await
     }
 
     /// Sends one request on a connection of its own.
     pub async fn send(&self, bytes: &[u8]) -> Answer {
-        raw::exchange(self.address(), bytes).await
+        self.door().send(bytes).await
     }
 
     /// A plain GET.
     pub async fn get(&self, target: &str) -> Answer {
-        self.send(&raw::request("GET", target, &[], b"")).await
+        self.door().get(target).await
     }
 
     /// POST of JSON without credentials, or with these headers.
@@ -353,22 +357,17 @@ impl TestEdge {
         headers: &[(&str, &str)],
         body: &serde_json::Value,
     ) -> Answer {
-        let mut all = vec![("Content-Type", "application/json")];
-        all.extend(headers);
-        self.send(&raw::request("POST", target, &all, body.to_string().as_bytes())).await
+        self.door().post(target, headers, body).await
     }
 
     /// `enroll/start` with this owner's token, or none.
     pub async fn enroll_start(&self, jwt: Option<&str>, body: serde_json::Value) -> Answer {
-        let bearer = jwt.map(|jwt| format!("Bearer {jwt}"));
-        let headers: Vec<_> =
-            bearer.iter().map(|value| ("Authorization", value.as_str())).collect();
-        self.post(&self.path("/agent/enroll/start"), &headers, &body).await
+        self.door().enroll_start(jwt, body).await
     }
 
     /// An owner's token that holds now.
     pub fn owner_jwt(&self, sub: &str, scopes: &[&str]) -> String {
-        owner::jwt(sub, scopes, self.now_ms())
+        self.door().owner_jwt(sub, scopes)
     }
 
     /// Stops it in order; the folder stays.
@@ -403,6 +402,13 @@ impl TestEdge {
     pub async fn restart_with(&mut self, change: impl FnOnce(Builder) -> Builder) {
         self.plan = change(self.plan.clone());
         self.restart().await;
+    }
+}
+
+impl AsDoor for TestEdge {
+    fn door(&self) -> Door {
+        let clock = Arc::clone(self.clock());
+        Door { address: self.address(), base_path: self.config().base_path.clone(), clock }
     }
 }
 

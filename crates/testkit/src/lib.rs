@@ -4,6 +4,7 @@
 //!
 //! * [`TestEdge`] – settings through the real loader, SQLite in a folder of its own, a listener on a
 //!   free port; it can be stopped in order, crashed, and started again on the same folder
+//! * [`Door`] – the public side of any edge, this kit's or a process of its own
 //! * [`Upstream`] – records what it gets, byte for byte
 //! * [`raw`] – HTTP/1.1 by hand: what is sent is what was written
 //! * [`Agent`], [`Signed`] – enrols itself over the wire and forges requests
@@ -17,12 +18,14 @@
 )]
 
 pub mod agent;
+pub mod door;
 pub mod edge;
 pub mod owner;
 pub mod raw;
 pub mod upstream;
 
 pub use agent::{Agent, Device, Enrolment, Session, Signed};
+pub use door::{AsDoor, Door};
 pub use edge::{Builder, TestEdge, open_store};
 pub use raw::{Answer, Conn, Piece};
 pub use upstream::{Nobody, Reply, Upstream};

@@ -98,6 +98,7 @@ fn a_wait_is_told_with_429_and_503_and_with_nothing_else() {
     for zero in [
         Rejection::BackingOff { retry_after_ms: 0 },
         Rejection::Starting { retry_after_ms: 0 },
+        Rejection::ClockUnsteady { retry_after_ms: 0 },
         Rejection::RateLimited { retry_after_ms: 0, rate: Rate { per_sec: 1, burst: 1 } },
     ] {
         assert_eq!(zero.retry_after_ms(), Some(1));

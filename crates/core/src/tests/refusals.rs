@@ -77,6 +77,7 @@ one_of_each! {
         Rejection::UnderFloor => Rejection::UnderFloor,
         Rejection::Stale => Rejection::Stale,
         Rejection::Starting { .. } => Rejection::Starting { retry_after_ms: 500 },
+        Rejection::ClockUnsteady { .. } => Rejection::ClockUnsteady { retry_after_ms: 500 },
         Rejection::Draining => Rejection::Draining,
         Rejection::SessionRequired => Rejection::SessionRequired,
         Rejection::SessionUnknown => Rejection::SessionUnknown,

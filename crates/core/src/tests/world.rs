@@ -73,6 +73,7 @@ pub fn agent() -> Agent {
         rate: None,
         legacy: false,
         device_key: Some(DevicePublicKey::Ed25519(mint::ed25519_public(DEVICE_SEED))),
+        newest_version: Some(2),
         secrets: vec![
             secret_record(2, &secret(11), NOW.wall.plus(86_400_000)),
             secret_record(1, &secret(10), NOW.wall.plus(60_000)),

@@ -8,6 +8,7 @@ use edgeward_core::record::Session;
 use edgeward_core::rejection::Dependency;
 use edgeward_core::time::Now;
 use edgeward_keys::AgentTokenClaims;
+use edgeward_store::shared::NewSession;
 use edgeward_store::{Event, EventKind, StoreError};
 use edgeward_wire::api::{Echo, SessionExtended, SessionStarted, TokenRefreshed};
 use edgeward_wire::{MacKey, SessionId, SessionKey, SessionSalt};
@@ -47,14 +48,19 @@ impl Edge {
         let payload = json!({"session": id.hash().to_string(), "secret_version": version});
         self.record(EventKind::AgentSessionStarted, &caller.agent, payload, journey).await?;
         self.sessions
-            .start_session(session, key)
+            .start_session(NewSession {
+                session,
+                key,
+                owner: agent.owner.clone(),
+                scopes: Arc::clone(&agent.scopes),
+            })
             .await
             .map_err(|error| unavailable(error, Dependency::Sessions))?;
         // The agent may have been revoked while its session was being made.
         let facts = self.facts((None, agent.id), now).await;
         if let Err(rejection) = caller.holds(&facts, now) {
             // Nobody was told of the session; it dies unused even if this fails.
-            let _ = self.sessions.end_session(&id.hash()).await;
+            let _ = self.sessions.end_session(agent.id, &id.hash()).await;
             return Err(rejection);
         }
         Ok(answer::json(&SessionStarted {
@@ -80,7 +86,7 @@ impl Edge {
         let until = now.mono.plus(admission.policy.session_ttl_ms);
         let extended = self
             .sessions
-            .extend_session(&session.id, until)
+            .extend_session(session.agent, &session.id, until)
             .await
             .map_err(|error| unavailable(error, Dependency::Sessions))?
             .ok_or(Rejection::SessionUnknown)?;
@@ -106,7 +112,7 @@ impl Edge {
         let session = caller.session.ok_or(Rejection::SessionRequired)?;
         let payload = json!({"session": session.id.to_string(), "reason": "ended_by_agent"});
         self.record(EventKind::AgentSessionEnded, &caller.agent, payload, journey).await?;
-        let ended = self.sessions.end_session(&session.id).await;
+        let ended = self.sessions.end_session(session.agent, &session.id).await;
         let cut = self.streams.cut_session(&session.id, self.clock.now().mono);
         tracing::debug!(trace_id = %journey.trace, cut, "a session was ended");
         ended

@@ -216,7 +216,7 @@ impl Edge {
         // Also when the answer is an error: it may have been written all the same.
         if row.agent.is_some() && !matches!(redeemed, Ok(Redeemed::Gone | Redeemed::TooManyAgents))
         {
-            self.revoke(id).await?;
+            self.revoke(id, CutReason::Reenrolled).await;
         }
         let epoch = match redeemed.map_err(down)? {
             Redeemed::Done { epoch } => epoch,
@@ -251,15 +251,6 @@ impl Edge {
         })
     }
 
-    /// What was given to the agent before is void: first it is forgotten, then its sessions end,
-    /// then its streams.
-    async fn revoke(&self, id: AgentId) -> Result<(), Rejection> {
-        self.directory.forget(id);
-        let ended = self.sessions.end_sessions_of(id).await;
-        self.streams.cut_agent(id, CutReason::Reenrolled, self.clock.now().mono);
-        ended.map(drop).map_err(|error| unavailable(error, Dependency::Sessions))
-    }
-
     #[expect(clippy::too_many_arguments, reason = "the answer names all of them, once")]
     fn enrolled(
         &self,
@@ -282,6 +273,7 @@ impl Edge {
             rate: None,
             legacy: false,
             device_key: None,
+            newest_version: Some(version),
             secrets: [].into(),
         };
         let expires_at = now.wall.plus(policy.jwt_ttl_ms);

@@ -5,6 +5,8 @@ mod agent;
 mod enroll;
 mod routed;
 
+pub(crate) use agent::object;
+
 use edgeward_wire::api::Health;
 use http::StatusCode;
 
@@ -16,7 +18,7 @@ impl Edge {
     pub(crate) fn health(&self, journey: &Journey) -> Answer {
         let status = if self.is_draining() {
             "draining"
-        } else if self.waits_for_floor().is_some() {
+        } else if self.waits().is_some() {
             "starting"
         } else {
             "ok"

@@ -138,7 +138,7 @@ async fn a_session_whose_event_cannot_be_written_does_not_begin() {
     edge.store().close().await;
     let start = agent.call("/agent/session/start", &json!({}));
     assert_refusal(&start.send(&edge).await, "dependency_unavailable");
-    assert_eq!(edge.running().continuity.memory().sessions_held(), 1);
+    assert_eq!(edge.running().continuity.as_ref().unwrap().memory().sessions_held(), 1);
 }
 
 #[tokio::test]

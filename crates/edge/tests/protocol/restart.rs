@@ -272,7 +272,7 @@ async fn two_steps_back_are_one() {
 #[tokio::test]
 async fn a_clock_that_is_corrected_by_a_little_interrupts_nothing() {
     let Before { upstream: _upstream, edge, agent, session, clock, captured } = before().await;
-    clock.set_wall(WallMs(NOW - 20_000));
+    clock.set_wall(WallMs(NOW - 1_000));
     // The JWT was minted in what is the future now.
     let inside = || agent.signed("GET", "/v1/x").in_session(&session).no_bearer();
     inside().send(&edge).await.expect(200);
@@ -281,8 +281,37 @@ async fn a_clock_that_is_corrected_by_a_little_interrupts_nothing() {
             assert!(edge.send(request).await.code().is_some());
         }
     }
-    clock.set_wall(WallMs(NOW + 20_000));
+    // Slewed back, a little at a time.
+    clock.set_wall(WallMs(NOW));
     inside().send(&edge).await.expect(200);
+}
+
+#[tokio::test]
+async fn after_a_step_of_the_clock_nothing_is_taken_until_it_has_been_steady() {
+    for wall in [NOW - 1_001, NOW + 1_001, NOW - 30_000, NOW + 30_000] {
+        let Before { upstream, edge, agent, session, clock, .. } = before().await;
+        let inside = || agent.signed("GET", "/v1/x").in_session(&session).no_bearer();
+        upstream.take();
+        clock.set_wall(WallMs(wall));
+        for wait in [10_000, 1] {
+            assert_eq!(health(&edge).await, (503, "starting".to_owned()));
+            let problem = assert_refusal(&inside().send(&edge).await, "starting");
+            let told = problem.retry_after_ms.unwrap();
+            assert!((wait..wait + 1_001).contains(&told), "{told} of {wait}");
+            // No token is issued either, to nobody, and no code is given out.
+            let refresh = agent.call("/agent/token/refresh", &serde_json::json!({}));
+            assert_refusal(&refresh.send(&edge).await, "starting");
+            let owner = edge.owner_jwt("owner-1", &[]);
+            let asked = edge.enroll_start(Some(&owner), serde_json::json!({})).await;
+            assert_refusal(&asked, "starting");
+            assert_eq!(edge.get("/.well-known/jwks.json").await.status(), 200);
+            clock.advance(9_999);
+        }
+        assert!(upstream.take().is_empty(), "nothing was forwarded");
+        clock.advance(1);
+        assert_eq!(health(&edge).await, (200, "ok".to_owned()));
+        inside().send(&edge).await.expect(200);
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,8 @@ use edgeward_wire::api::{EnrollStarted, Enrolled, SessionStarted, TokenRefreshed
 use edgeward_wire::{AgentId, AgentSecret, EnrollCode, MacKey, SessionKey};
 use serde_json::{Value, json};
 
-use crate::edge::{AUDIENCE, TestEdge};
+use crate::door::AsDoor;
+use crate::edge::AUDIENCE;
 use crate::raw::Answer;
 
 pub use device::Device;
@@ -48,8 +49,9 @@ impl Enrolment {
     }
 
     /// `enroll/start`.
-    pub async fn start(&self, edge: &TestEdge) -> EnrollStarted {
+    pub async fn start(&self, edge: &impl AsDoor) -> EnrollStarted {
         let granted: Vec<&str> = self.granted.iter().map(String::as_str).collect();
+        let edge = edge.door();
         let bearer = format!("Bearer {}", edge.owner_jwt(&self.owner, &granted));
         let target = edge.path("/agent/enroll/start");
         edge.post(&target, &[("Authorization", &bearer)], &self.start).await.expect(200).json()
@@ -61,7 +63,8 @@ impl Enrolment {
     }
 
     /// `enroll/complete` with any body.
-    pub async fn complete(edge: &TestEdge, body: &Value) -> Answer {
+    pub async fn complete(edge: &impl AsDoor, body: &Value) -> Answer {
+        let edge = edge.door();
         edge.post(&edge.path("/agent/enroll/complete"), &[], body).await
     }
 }
@@ -120,19 +123,19 @@ pub struct Agent {
 
 impl Agent {
     /// Enrols an agent with the scope `demo`.
-    pub async fn enroll(edge: &TestEdge) -> Self {
+    pub async fn enroll(edge: &impl AsDoor) -> Self {
         Self::enroll_as(edge, Enrolment::default()).await
     }
 
     /// Enrols an agent as told.
-    pub async fn enroll_as(edge: &TestEdge, plan: Enrolment) -> Self {
+    pub async fn enroll_as(edge: &impl AsDoor, plan: Enrolment) -> Self {
         let started = plan.start(edge).await;
         let answer = Enrolment::complete(edge, &plan.completion(&started)).await.expect(200);
         Self::of(edge, answer.json(), plan.device)
     }
 
     /// What an answer of `enroll/complete` makes.
-    pub fn of(edge: &TestEdge, enrolled: Enrolled, device: Device) -> Self {
+    pub fn of(edge: &impl AsDoor, enrolled: Enrolled, device: Device) -> Self {
         Self {
             id: enrolled.agent_id,
             secret: enrolled.agent_secret.clone(),
@@ -140,8 +143,8 @@ impl Agent {
             owner: enrolled.owner_user_id.as_str().to_owned(),
             device: Arc::new(device),
             enrolled,
-            base_path: edge.config().base_path.clone(),
-            clock: Arc::clone(edge.clock()),
+            base_path: edge.door().base_path,
+            clock: edge.door().clock,
         }
     }
 
@@ -162,7 +165,7 @@ impl Agent {
     }
 
     /// Starts a session.
-    pub async fn session(&self, edge: &TestEdge) -> Session {
+    pub async fn session(&self, edge: &impl AsDoor) -> Session {
         let answer = self.call("/agent/session/start", &json!({})).send(edge).await.expect(200);
         self.session_of(answer.json())
     }
@@ -174,7 +177,7 @@ impl Agent {
     }
 
     /// Refreshes the JWT and keeps it.
-    pub async fn refresh(&mut self, edge: &TestEdge) -> TokenRefreshed {
+    pub async fn refresh(&mut self, edge: &impl AsDoor) -> TokenRefreshed {
         let answer = self.call("/agent/token/refresh", &json!({})).send(edge).await.expect(200);
         let refreshed: TokenRefreshed = answer.json();
         self.jwt.clone_from(&refreshed.agent_jwt);

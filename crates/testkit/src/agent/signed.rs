@@ -7,7 +7,8 @@ use edgeward_wire::{AgentId, AgentSecret, MacKey};
 use serde_json::Value;
 
 use super::{Agent, Session, nonce};
-use crate::edge::{AUDIENCE, TestEdge};
+use crate::door::AsDoor;
+use crate::edge::AUDIENCE;
 use crate::raw::{self, Answer, Conn};
 
 /// What goes on the wire.
@@ -461,13 +462,13 @@ impl Signed {
     }
 
     /// Sends it on a connection of its own.
-    pub async fn send(&self, edge: &TestEdge) -> Answer {
-        edge.send(&self.build()).await
+    pub async fn send(&self, edge: &impl AsDoor) -> Answer {
+        edge.door().send(&self.build()).await
     }
 
     /// Sends it and reads the head of the answer; the body is to be read from the connection.
-    pub async fn open(&self, edge: &TestEdge) -> (raw::Head, Conn) {
-        let mut conn = edge.connect().await;
+    pub async fn open(&self, edge: &impl AsDoor) -> (raw::Head, Conn) {
+        let mut conn = edge.door().connect().await;
         conn.send(&self.build()).await;
         let head = conn.head().await;
         (head, conn)

@@ -218,6 +218,7 @@ fn every_refusal_of_the_flow_is_reached() {
     let elsewhere = [
         // Of the shell, of enrolment, and of the other faults of a token, which have their own tests.
         "draining",
+        "clock_unsteady",
         "body_too_slow",
         "owner_token_required",
         "owner_token_invalid",

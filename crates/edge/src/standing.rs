@@ -1,0 +1,145 @@
+//! Whether agents may act: what an operator changes, and what follows from it on this node.
+//!
+//! The change is durable first. Then what was read of the agent is forgotten here, the other nodes are
+//! told, its sessions end and its streams are cut. The other nodes learn of it from the change log as
+//! well, whatever becomes of the rest.
+
+use std::sync::Arc;
+
+use edgeward_core::record::{Fact, Standing};
+use edgeward_core::time::Now;
+use edgeward_store::durable::Stands;
+use edgeward_store::{Event, EventKind, StoreError};
+use edgeward_wire::{AgentId, SessionIdHash};
+use serde_json::json;
+
+use crate::directory::Secrets;
+use crate::edge::Edge;
+use crate::endpoints::object;
+use crate::streams::CutReason;
+
+/// Who asked for a change, and why.
+#[derive(Debug, Clone)]
+pub struct Act {
+    /// The operator.
+    pub actor: String,
+    /// In the operator's words.
+    pub reason: Option<String>,
+}
+
+/// What came of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// How it stands.
+    pub stands: Stands,
+    /// Streams of this node that were cut.
+    pub streams_cut: usize,
+}
+
+impl Edge {
+    /// Changes whether an agent may act; `Ok(None)` when there is no such agent. It comes to its end
+    /// whoever stops waiting for it.
+    ///
+    /// # Errors
+    /// When the change could not be written, or its end could not be learned.
+    pub async fn set_standing(
+        self: &Arc<Self>,
+        id: AgentId,
+        standing: Standing,
+        act: Act,
+    ) -> Result<Option<Receipt>, StoreError> {
+        let edge = Arc::clone(self);
+        let work = tokio::spawn(async move { edge.change_standing(id, standing, act).await });
+        work.await.unwrap_or_else(|error| Err(StoreError::Unavailable(error.to_string())))
+    }
+
+    async fn change_standing(
+        &self,
+        id: AgentId,
+        standing: Standing,
+        act: Act,
+    ) -> Result<Option<Receipt>, StoreError> {
+        let Some(row) = self.durable.agent(id).await? else {
+            return Ok(None);
+        };
+        let event = Event {
+            occurred_at: self.clock.now().wall,
+            kind: match standing {
+                Standing::Active => EventKind::AgentUnblocked,
+                Standing::Blocked => EventKind::AgentBlocked,
+                Standing::Retired => EventKind::AgentRetired,
+            },
+            agent: Some(id),
+            owner: Some(row.owner),
+            trace: self.traces.trace(),
+            payload: object(json!({"actor": act.actor, "reason": act.reason})),
+        };
+        let changed = self.durable.set_standing(id, standing, event).await;
+        // Also when the answer is an error: it may have been written all the same.
+        if matches!(changed, Ok(None | Some(Stands::Already | Stands::Retired))) {
+            let unchanged = |stands| Receipt { stands, streams_cut: 0 };
+            return changed.map(|stands| stands.map(unchanged));
+        }
+        let streams_cut = self.revoke(id, CutReason::Blocked).await;
+        Ok(changed?.map(|stands| Receipt { stands, streams_cut }))
+    }
+
+    /// What was given to the agent before is void, as its new epoch says, which is durable: it is
+    /// forgotten, everybody is told, then its sessions end, then its streams; how many of them.
+    pub(crate) async fn revoke(&self, id: AgentId, reason: CutReason) -> usize {
+        self.directory.forget(id);
+        if let Some(signals) = &self.signals
+            && let Err(error) = signals.tell_agent(id).await
+        {
+            tracing::warn!(agent = %id, %error, "other nodes were not told at once: they learn of it from the database");
+        }
+        // A session of an older epoch opens nothing, whether it has ended or not.
+        if let Err(error) = self.sessions.end_sessions_of(id).await {
+            tracing::warn!(agent = %id, %error, "its sessions are void and could not be taken out");
+        }
+        self.streams.cut_agent(id, reason, self.clock.now().mono)
+    }
+
+    /// Another node has changed something about the agent: it is read anew, and streams that it may
+    /// no longer hold are cut. `false` when it could not be read: then this must be tried again.
+    pub(crate) async fn learn_of_agent(&self, id: AgentId) -> bool {
+        self.directory.forget(id);
+        if !self.streams.has_agent(id) {
+            return true;
+        }
+        let now = self.clock.now();
+        let cut = match self.directory.look(id, Secrets::Left, now).await {
+            Fact::Unavailable => return false,
+            Fact::Answered(Some(agent)) => match agent.standing {
+                Standing::Active => {
+                    let reason = CutReason::Reenrolled;
+                    self.streams.cut_older(id, agent.epoch, reason, now.mono)
+                }
+                Standing::Blocked | Standing::Retired => {
+                    self.streams.cut_agent(id, CutReason::Blocked, now.mono)
+                }
+            },
+            Fact::Answered(None) => self.streams.cut_agent(id, CutReason::Blocked, now.mono),
+        };
+        tracing::debug!(agent = %id, cut, "an agent was changed elsewhere");
+        true
+    }
+
+    /// Another node may have ended or extended a session that has streams here. `false` when it could
+    /// not be looked at: then this must be tried again, and the streams stay.
+    pub(crate) async fn learn_of_session(&self, agent: AgentId, id: &SessionIdHash) -> bool {
+        match self.sessions.find_session(agent, id).await {
+            Ok(Some(session)) => self.streams.extend(id, session.expires_at),
+            Ok(None) => {
+                let Now { mono, .. } = self.clock.now();
+                let cut = self.streams.cut_session(id, mono);
+                tracing::debug!(session = %id, cut, "a session was ended elsewhere");
+            }
+            Err(error) => {
+                tracing::warn!(session = %id, %error, "a session with streams could not be looked at");
+                return false;
+            }
+        }
+        true
+    }
+}

@@ -1,0 +1,12 @@
+//! Many nodes as one: the program itself, several times, over a real Postgres and a real Redis.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod node;
+mod once;
+mod scene;
