@@ -8,6 +8,8 @@ use std::time::Duration;
 use edgeward_postgres::{DatabaseUrl, Listen, PostgresOptions, PostgresStore, SchemaName, migrate};
 use edgeward_services::Postgres;
 use edgeward_store::fleet::NodeRow;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
 
 pub(crate) const EDGE: &str = "edgeward_edge";
 pub(crate) const PASSWORD: &str = "edge/p@ss";
@@ -47,6 +49,15 @@ impl Database {
         self.server.psql(&self.admin, sql).unwrap()
     }
 
+    pub(crate) async fn open_as(&self, node: NodeRow) -> Arc<PostgresStore> {
+        open(PostgresOptions { node, ..options(&self.edge, "") }).await
+    }
+
+    /// A connection of the superuser's own.
+    pub(crate) async fn connect(&self) -> PgConnection {
+        PgConnection::connect(&self.admin).await.unwrap()
+    }
+
     pub(crate) async fn open(&self, node: &str) -> Arc<PostgresStore> {
         open(options(&self.edge, node)).await
     }
@@ -72,4 +83,14 @@ pub(crate) fn node_row(name: &str) -> NodeRow {
     let mut incarnation = [0; 16];
     incarnation[8..].copy_from_slice(&INCARNATION.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     NodeRow { name: name.to_owned(), incarnation, shares: true, version: "0.1.0".into() }
+}
+
+/// Waits for what something outside of this process does.
+pub(crate) async fn until(mut holds: impl FnMut() -> bool) {
+    let patience = async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), patience).await.expect("it never came about");
 }

@@ -1,0 +1,305 @@
+//! Several nodes over one database.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests may fail loudly"
+)]
+
+mod support;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use edgeward_core::record::Standing;
+use edgeward_core::time::WallMs;
+use edgeward_postgres::{Listen, PostgresOptions, PostgresStore};
+use edgeward_store::StoreError;
+use edgeward_store::conformance::Seeds;
+use edgeward_store::durable::{
+    Continuity as _, Enrollments as _, KeyPurpose, KeyRows as _, KeyStatus, LastRun, Redeemed,
+    Sealed, SigningKeyRow, Standings as _,
+};
+use edgeward_store::fleet::{ChangeId, Changed, Changes as _, Joined, NodeRow, Nodes as _};
+use support::{Database, node_row, open, options, until};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+async fn enroll(store: &PostgresStore, code: u64, again: bool, version: u32) {
+    let mut row = Seeds::enrollment(code, "owner");
+    let number = if again { code - 1 } else { code };
+    let agent = Seeds::agent(number, version);
+    row.agent = again.then_some(agent.id);
+    store.start_enrollment(row, Seeds::started(code)).await.unwrap();
+    let told = Seeds::completed(code);
+    let answer = store.redeem_code(&Seeds::code(code), agent, None, told, Seeds::now()).await;
+    assert!(matches!(answer, Ok(Redeemed::Done { .. })), "{answer:?}");
+}
+
+#[tokio::test]
+async fn each_change_is_noted_once_and_what_changes_nothing_is_not() {
+    let database = Database::fresh().await;
+    let store = database.open("node-1").await;
+    assert_eq!(store.newest_change().await, Ok(ChangeId(0)));
+    assert_eq!(store.changes_after(ChangeId(0), 10).await, Ok(Vec::new()));
+    let id = Seeds::agent(1, 1).id;
+    enroll(&store, 1, false, 1).await;
+    enroll(&store, 2, true, 2).await;
+    for standing in [Standing::Active, Standing::Blocked, Standing::Blocked] {
+        store.set_standing(id, standing, Seeds::started(1)).await.unwrap();
+    }
+    let (code, other, told) = (Seeds::code(1), Seeds::agent(9, 1), Seeds::completed(1));
+    let gone = store.redeem_code(&code, other, None, told, Seeds::now()).await;
+    assert_eq!(gone, Ok(Redeemed::Gone));
+    for kid in ["one", "two"] {
+        let key = SigningKeyRow {
+            kid: kid.into(),
+            purpose: KeyPurpose::Agent,
+            alg: "EdDSA".into(),
+            status: KeyStatus::Active,
+            sealed: Sealed(vec![1]),
+            public_jwk: serde_json::json!({}),
+            created_at: Seeds::now(),
+        };
+        store.keep_first_signing_key(key, &[]).await.unwrap();
+    }
+    let noted = store.changes_after(ChangeId(0), 10).await.unwrap();
+    let what: Vec<_> = noted.iter().map(|(_, changed)| *changed).collect();
+    assert_eq!(what, [Changed::Agent(id), Changed::Agent(id), Changed::Agent(id), Changed::Keys]);
+    let newest = store.newest_change().await.unwrap();
+    assert_eq!(noted[3].0, newest);
+    assert_eq!(store.changes_after(noted[1].0, 1).await.unwrap(), noted[2..3]);
+    assert_eq!(store.changes_after(newest, 10).await, Ok(Vec::new()));
+}
+
+/// While one transaction holds a place in the log, no other gets a later one that would be seen before
+/// it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_later_place_is_never_seen_before_an_earlier_one() {
+    let database = Database::fresh().await;
+    let (first, second) = (database.open("node-1").await, database.open("node-2").await);
+    for number in 1..=2 {
+        enroll(&first, number, false, 1).await;
+    }
+    let [slow, quick] = [1, 2].map(|number| Seeds::agent(number, 1).id);
+    database.sql(&format!(
+        "CREATE FUNCTION stand_still() RETURNS trigger LANGUAGE plpgsql
+             AS $$ BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END $$;
+         CREATE TRIGGER stand_still AFTER INSERT ON cogo.changes FOR EACH ROW
+             WHEN (new.agent_id = '{slow}') EXECUTE FUNCTION stand_still()"
+    ));
+    let mut gate = database.connect().await;
+    sqlx::query("SELECT pg_advisory_lock(42)").execute(&mut gate).await.unwrap();
+    let waiting = || {
+        database.sql(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        )
+    };
+    let block = |store: &Arc<PostgresStore>, id| {
+        let store = Arc::clone(store);
+        tokio::spawn(async move {
+            store.set_standing(id, Standing::Blocked, Seeds::started(1)).await.unwrap()
+        })
+    };
+    let early = block(&first, slow);
+    until(|| waiting() == "1").await;
+    let late = block(&second, quick);
+    until(|| waiting() == "2" || late.is_finished()).await;
+    assert!(!late.is_finished(), "it went past one that is under way");
+    sqlx::query("SELECT pg_advisory_unlock(42)").execute(&mut gate).await.unwrap();
+    early.await.unwrap();
+    late.await.unwrap();
+    let noted = first.changes_after(ChangeId(2), 10).await.unwrap();
+    let what: Vec<_> = noted.iter().map(|(_, changed)| *changed).collect();
+    assert_eq!(what, [Changed::Agent(slow), Changed::Agent(quick)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_asks_again_and_again_misses_none() {
+    let database = Database::fresh().await;
+    let mut writers = Vec::new();
+    for writer in 0..6_u64 {
+        let store = database.open(&format!("node-{writer}")).await;
+        writers.push(tokio::spawn(async move {
+            for number in (1..=25).map(|number| writer * 1000 + number) {
+                enroll(&store, number, false, 1).await;
+                let id = Seeds::agent(number, 1).id;
+                store.set_standing(id, Standing::Blocked, Seeds::started(1)).await.unwrap();
+            }
+        }));
+    }
+    let reader = database.open("reader").await;
+    let (mut place, mut seen) = (ChangeId(0), Vec::new());
+    loop {
+        let over = writers.iter().all(tokio::task::JoinHandle::is_finished);
+        let more = reader.changes_after(place, 7).await.unwrap();
+        if over && more.is_empty() {
+            break;
+        }
+        for (id, changed) in more {
+            assert!(id > place, "{id:?} after {place:?}");
+            place = id;
+            seen.push(changed);
+        }
+    }
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    assert_eq!(seen.len(), 6 * 25 * 2);
+    for number in (0..6).flat_map(|writer| (1..=25).map(move |number| writer * 1000 + number)) {
+        let agent = Changed::Agent(Seeds::agent(number, 1).id);
+        assert_eq!(seen.iter().filter(|changed| **changed == agent).count(), 2, "{number}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_stirs_the_others() {
+    let database = Database::fresh().await;
+    let writer = database.open("node-1").await;
+    let listen = PostgresOptions { listen: Listen::Database, ..options(&database.edge, "node-2") };
+    let hears = open(listen).await;
+    tokio::time::timeout(DEADLINE, hears.stirred()).await.unwrap();
+    for number in 1..10 {
+        enroll(&writer, number, false, 1).await;
+        tokio::time::timeout(DEADLINE, hears.stirred()).await.unwrap();
+        assert_eq!(hears.newest_change().await, Ok(ChangeId(number)));
+    }
+    // Its connection is cut: it says so once it hears again.
+    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE query LIKE 'LISTEN%' AND datname = current_database()";
+    until(|| database.sql(cut) == "1").await;
+    tokio::time::timeout(DEADLINE, hears.stirred()).await.unwrap();
+    enroll(&writer, 10, false, 1).await;
+    tokio::time::timeout(DEADLINE, hears.stirred()).await.unwrap();
+    assert_eq!(hears.newest_change().await, Ok(ChangeId(10)));
+}
+
+#[tokio::test]
+async fn old_changes_are_pruned_and_whoever_was_away_is_told() {
+    let database = Database::fresh().await;
+    let store = database.open_as(node("node-1", true)).await;
+    for number in 1..=6 {
+        enroll(&store, number, false, 1).await;
+    }
+    database.sql("UPDATE cogo.changes SET changed_at = now() - interval '25 hours' WHERE id <= 4");
+    assert!(matches!(store.join(&node("node-1", true)).await, Ok(Joined::Yes { .. })));
+    store.beat().await.unwrap();
+    assert_eq!(database.sql("SELECT min(id), max(id) FROM cogo.changes"), "4|6");
+    assert_eq!(store.changes_after(ChangeId(4), 9).await.unwrap().len(), 2);
+    assert_eq!(store.changes_after(ChangeId(0), 9).await.unwrap().len(), 3);
+    let away = store.changes_after(ChangeId(3), 9).await;
+    assert!(matches!(away, Err(StoreError::Unavailable(_))), "{away:?}");
+}
+
+fn node(name: &str, shares: bool) -> NodeRow {
+    let incarnation = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or(0));
+    NodeRow { shares, incarnation, ..node_row(name) }
+}
+
+/// As if the node had not been heard of for this long.
+fn silent(database: &Database, name: &str, seconds: u32) {
+    database.sql(&format!(
+        "UPDATE cogo.nodes SET beat_at = clock_timestamp() - interval '{seconds} seconds'
+         WHERE name = '{name}'"
+    ));
+}
+
+#[tokio::test]
+async fn nodes_that_remember_apart_are_never_up_together() {
+    for (first, second, together) in
+        [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+    {
+        let database = Database::fresh().await;
+        let (a, b) = (node("a", first), node("b", second));
+        let (at_a, at_b) = (database.open_as(a.clone()).await, database.open_as(b.clone()).await);
+        assert!(matches!(at_a.join(&a).await, Ok(Joined::Yes { .. })));
+        let answer = at_b.join(&b).await.unwrap();
+        let case = format!("{first} and {second}: {answer:?}");
+        if together {
+            assert!(matches!(answer, Joined::Yes { .. }), "{case}");
+            at_b.beat().await.unwrap();
+            at_a.beat().await.unwrap();
+            continue;
+        }
+        let Joined::Alone { other, seen_ms_ago } = answer else { panic!("{case}") };
+        assert!(other == "a" && seen_ms_ago < 10_000, "{other} {seen_ms_ago}");
+        assert_eq!(at_b.beat().await, Err(StoreError::MarkLapsed), "{case}");
+        silent(&database, "a", 9);
+        assert!(matches!(at_b.join(&b).await, Ok(Joined::Alone { .. })), "{case}");
+        // It counts as gone, and finds that another has taken its place.
+        silent(&database, "a", 11);
+        assert!(matches!(at_b.join(&b).await, Ok(Joined::Yes { .. })), "{case}");
+        assert_eq!(at_a.beat().await, Err(StoreError::MarkLapsed), "{case}");
+        assert!(matches!(at_a.join(&a).await, Ok(Joined::Alone { .. })), "{case}");
+        at_b.leave().await.unwrap();
+        assert!(matches!(at_a.join(&a).await, Ok(Joined::Yes { .. })), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_silent_node_that_shares_comes_back() {
+    let database = Database::fresh().await;
+    let (a, b) = (node("a", true), node("b", true));
+    let (at_a, at_b) = (database.open_as(a.clone()).await, database.open_as(b.clone()).await);
+    at_a.join(&a).await.unwrap();
+    silent(&database, "a", 3_600);
+    assert!(matches!(at_b.join(&b).await, Ok(Joined::Yes { .. })));
+    at_a.beat().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_replaces_one_of_its_name() {
+    let database = Database::fresh().await;
+    let before = node("a", false);
+    let after = NodeRow { incarnation: [7; 16], ..before.clone() };
+    let (old, new) =
+        (database.open_as(before.clone()).await, database.open_as(after.clone()).await);
+    old.join(&before).await.unwrap();
+    old.beat().await.unwrap();
+    let Joined::Yes { now } = new.join(&after).await.unwrap() else { panic!("replaced") };
+    let clock: u64 = database
+        .sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
+        .parse()
+        .unwrap();
+    assert!(clock.abs_diff(now.0) < 60_000, "{clock} {now:?}");
+    assert_eq!(old.beat().await, Err(StoreError::MarkLapsed));
+    old.leave().await.unwrap();
+    assert!(new.beat().await.unwrap() >= now, "leaving took the other's place");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn of_many_that_remember_apart_one_joins() {
+    let database = Database::fresh().await;
+    let mut tasks = Vec::new();
+    for number in 0..12 {
+        let me = node(&format!("node-{number}"), false);
+        let store = database.open_as(me.clone()).await;
+        tasks.push(tokio::spawn(async move { store.join(&me).await.unwrap() }));
+    }
+    let mut joined = 0;
+    for task in tasks {
+        joined += u32::from(matches!(task.await.unwrap(), Joined::Yes { .. }));
+    }
+    assert_eq!(joined, 1);
+}
+
+#[tokio::test]
+async fn a_run_that_was_taken_over_writes_no_more() {
+    let database = Database::fresh().await;
+    let (old, new) = (database.open("a").await, database.open("b").await);
+    let taken = StoreError::Unavailable("another process has taken over".into());
+    old.begin_run().await.unwrap();
+    old.write_mark(WallMs(1_000)).await.unwrap();
+    assert_eq!(new.begin_run().await, Ok(LastRun::Unclean { mark: WallMs(1_000) }));
+    assert_eq!(old.write_mark(WallMs(9_000)).await, Err(taken.clone()));
+    assert_eq!(old.end_run(Sealed(vec![1])).await, Err(taken.clone()));
+    new.write_mark(WallMs(2_000)).await.unwrap();
+    assert_eq!(old.share_run().await, Ok(LastRun::Unclean { mark: WallMs(2_000) }));
+    assert_eq!(new.write_mark(WallMs(9_000)).await, Err(taken));
+    assert_eq!(new.share_run().await, Ok(LastRun::Shared));
+    // Not begun, nothing to write.
+    let third = database.open("c").await;
+    assert!(third.write_mark(WallMs(1)).await.is_err());
+}
