@@ -10,7 +10,7 @@ use redis::Pipeline;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::bucket::{BUCKETS, Bucket, Keys};
+use crate::bucket::{BUCKETS, Bucket};
 use crate::floor::{Renewal, answered};
 use crate::link::{CallError, Link};
 use crate::options::RedisOptions;
@@ -41,7 +41,7 @@ pub(crate) trait Listener: Send + Sync {
     fn opened(&self, buckets: &[Bucket], push: Push);
     /// Changes in these may have been missed: what was remembered of them is void, until they are opened.
     fn closed(&self, buckets: &[Bucket]);
-    /// Something was published on the channel ([`Keys::told`]).
+    /// Something was published on the channel ([`Keys::told`](crate::bucket::Keys::told)).
     fn published(&self, payload: &[u8]);
 }
 
@@ -122,11 +122,6 @@ impl Hub {
     /// furthest; `None` while not all are known.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
         self.shared.clock_ahead_ms()
-    }
-
-    /// The names of keys.
-    pub(crate) fn keys(&self) -> &Keys {
-        &self.shared.keys
     }
 
     /// Closes all links; all buckets are closed once this returns.

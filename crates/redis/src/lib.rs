@@ -24,6 +24,8 @@ mod shared;
 mod signals;
 mod start;
 mod store;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod topology;
 

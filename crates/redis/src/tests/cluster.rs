@@ -1,0 +1,131 @@
+//! A cluster: buckets lie where their slots do.
+
+use std::collections::BTreeSet;
+
+use edgeward_services::{RedisCluster, RedisOptions as ServerOptions};
+
+use super::*;
+use crate::start::StartError;
+
+fn options_for(cluster: &RedisCluster) -> RedisOptions {
+    let first = cluster.addresses().first().copied().expect("a node");
+    RedisOptions::new(Servers::Cluster(vec![at(first)]), machine_clock(), "n1".to_owned())
+}
+
+/// Whether every bucket's link leads to whoever has its slot now.
+fn all_is_well(hub: &Hub, cluster: &RedisCluster) -> bool {
+    all().iter().all(|bucket| {
+        let owner = cluster.owner(bucket.slot()).expect("an owner").address();
+        hub.link(*bucket).is_ok_and(|link| link.address == at(owner))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_bucket_is_at_its_slot_and_everything_is_told_from_everywhere() {
+    let cluster = RedisCluster::start(ServerOptions::default(), 3, 0).expect("a cluster");
+    let node = &cluster.nodes()[0];
+    for bucket in all() {
+        let slot = node.command(&["CLUSTER", "KEYSLOT", &bucket.tag()]).expect("KEYSLOT").text();
+        assert_eq!(slot, Some(bucket.slot().to_string()), "{bucket:?}");
+    }
+    let (hub, recorder) = started(options_for(&cluster), FirstStart::Fresh).await;
+    assert!(all_is_well(&hub, &cluster));
+    let servers: BTreeSet<String> = all()
+        .iter()
+        .map(|bucket| hub.link(*bucket).expect("a link").identity().to_owned())
+        .collect();
+    assert_eq!(servers.len(), 3);
+    until("confirmed by all three", || hub.confirmed_at().is_some()).await;
+    assert!(hub.clock_ahead_ms().is_some_and(|ahead| ahead.abs() < 500));
+    recorder.forget();
+    for bucket in all() {
+        let key = format!("edgeward:s:{}:x", bucket.tag());
+        let owner = cluster.owner(bucket.slot()).expect("an owner");
+        owner.command(&["SET", &key, ""]).expect("SET");
+    }
+    until("128 keys are told", || recorder.events().len() == 128).await;
+    assert_eq!(hub.highest_floor(), None);
+    hub.stop().await;
+    assert_eq!(recorder.closed(), 128);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failover_raises_the_floors_of_its_own_buckets_alone() {
+    let cluster = RedisCluster::start(ServerOptions::default(), 3, 1).expect("a cluster");
+    let (hub, recorder) = started(options_for(&cluster), FirstStart::Fresh).await;
+    let dying = cluster.owner(bucket(0).slot()).expect("an owner");
+    let (its, others): (Vec<_>, Vec<_>) = all()
+        .into_iter()
+        .partition(|bucket| hub.link(*bucket).expect("a link").address == at(dying.address()));
+    assert!(!its.is_empty() && !others.is_empty());
+    let others_links: Vec<u64> =
+        others.iter().map(|bucket| hub.link(*bucket).expect("a link").serial).collect();
+    recorder.forget();
+    dying.kill().expect("killed");
+    until("closed", || its.iter().all(|bucket| hub.link(*bucket).is_err())).await;
+    assert_eq!((hub.confirmed_at(), hub.clock_ahead_ms()), (None, None));
+    until("whole again", || all().iter().all(|bucket| hub.link(*bucket).is_ok())).await;
+    for bucket in &its {
+        assert!(hub.floor(*bucket).is_some());
+        assert_ne!(hub.link(*bucket).expect("a link").address, at(dying.address()));
+    }
+    let served: Vec<u64> =
+        others.iter().map(|bucket| hub.link(*bucket).expect("a link").serial).collect();
+    assert_eq!(served, others_links, "the others went on");
+    assert!(others.iter().all(|bucket| hub.floor(*bucket).is_none()));
+    assert!(!recorder.events().iter().any(|event| {
+        matches!(event, Event::Closed(buckets) if buckets.iter().any(|it| others.contains(it)))
+    }));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_takes_its_bucket_along() {
+    let cluster = RedisCluster::start(ServerOptions::default(), 3, 0).expect("a cluster");
+    let (hub, recorder) = started(options_for(&cluster), FirstStart::Fresh).await;
+    let moving = bucket(40);
+    let from = cluster.owner(moving.slot()).expect("an owner").address();
+    let to = cluster.nodes().iter().find(|node| node.address() != from).expect("another");
+    recorder.forget();
+    cluster.move_slot(moving.slot(), to).expect("moved");
+    // a call finds out
+    let moved = |hub: &Hub| hub.link(moving).is_ok_and(|link| link.address == at(to.address()));
+    timeout(PATIENCE, async {
+        while !moved(&hub) {
+            if let Ok(link) = hub.link(moving) {
+                let renewed = hub.renew(moving, &link).await;
+                assert!(renewed.is_err() || moved(&hub), "{renewed:?}");
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("moved");
+    assert!(hub.floor(moving).is_some(), "another server may have forgotten");
+    let closed = recorder.events().into_iter().find(|event| matches!(event, Event::Closed(_)));
+    assert_eq!(closed, Some(Event::Closed(vec![moving])));
+    let link = hub.link(moving).expect("a link");
+    hub.renew(moving, &link).await.expect("it works there");
+    assert!(all_is_well(&hub, &cluster));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_server_is_no_cluster_and_a_cluster_is_not_one_server() {
+    let listener = Arc::new(Recorder::default());
+    let single = Redis::start(ServerOptions::default()).expect("Redis");
+    let options = RedisOptions {
+        servers: Servers::Cluster(vec![at(single.address())]),
+        ..options_of(single.address())
+    };
+    let error =
+        Hub::start(options, FirstStart::Fresh, listener.clone()).await.expect_err("no cluster");
+    assert!(matches!(error, StartError::Mode { .. }), "{error}");
+    assert!(error.to_string().contains("standalone"), "{error}");
+
+    let cluster = RedisCluster::start(ServerOptions::default(), 3, 0).expect("a cluster");
+    let options = options_of(cluster.addresses()[0]);
+    let error = Hub::start(options, FirstStart::Fresh, listener).await.expect_err("a cluster");
+    assert!(matches!(error, StartError::Mode { .. }), "{error}");
+    assert!(error.to_string().contains("redis-cluster://"), "{error}");
+}
