@@ -7,7 +7,3 @@ end
 local function whole(number)
   return string.format('%.0f', number)
 end
-
-local function keep_state(key, state, now_ms)
-  redis.call('SET', key, print_state(state), 'PX', whole(math.max(life_ms(state, now_ms), 1)))
-end

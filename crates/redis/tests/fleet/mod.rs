@@ -21,16 +21,16 @@ use edgeward_store::{Clock, StoreError};
 use edgeward_wire::{SessionIdHash, SessionKey};
 
 /// More than any of these tests asks for.
-pub const PLENTY: Rate = Rate { per_sec: 1_000_000, burst: 1_000_000 };
+pub(crate) const PLENTY: Rate = Rate { per_sec: 1_000_000, burst: 1_000_000 };
 /// How long anything that must happen at once may take.
-pub const PATIENCE: Duration = Duration::from_secs(15);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 
 /// The machine's clocks.
 #[derive(Debug)]
-pub struct RealClock(Instant);
+pub(crate) struct RealClock(Instant);
 
 impl RealClock {
-    pub fn start() -> Arc<Self> {
+    pub(crate) fn start() -> Arc<Self> {
         Arc::new(Self(Instant::now()))
     }
 }
@@ -44,7 +44,7 @@ impl Clock for RealClock {
 }
 
 /// Time passes by waiting.
-pub struct RealTime(pub Arc<RealClock>);
+pub(crate) struct RealTime(pub(crate) Arc<RealClock>);
 
 #[async_trait]
 impl TestTime for RealTime {
@@ -63,7 +63,7 @@ impl TestTime for RealTime {
 
 /// Seals well enough for a test: a key stream and a tag, both bound.
 #[derive(Debug)]
-pub struct TestSeal;
+pub(crate) struct TestSeal;
 
 impl TestSeal {
     fn tag(label: &[u8], id: &SessionIdHash, bound: &[u8], over: &[u8]) -> [u8; 32] {
@@ -106,18 +106,18 @@ impl SealSessions for TestSeal {
     }
 }
 
-pub fn single(server: &Redis) -> Servers {
+pub(crate) fn single(server: &Redis) -> Servers {
     let address = server.address();
     Servers::Single(HostPort::new(address.ip().to_string(), address.port()))
 }
 
-pub fn cluster(cluster: &RedisCluster) -> Servers {
+pub(crate) fn cluster(cluster: &RedisCluster) -> Servers {
     let place =
         |address: &std::net::SocketAddr| HostPort::new(address.ip().to_string(), address.port());
     Servers::Cluster(cluster.addresses().iter().map(place).collect())
 }
 
-pub fn options(servers: Servers, clock: &Arc<RealClock>, node: &str) -> RedisOptions {
+pub(crate) fn options(servers: Servers, clock: &Arc<RealClock>, node: &str) -> RedisOptions {
     let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
     // The machine has other things to do: what is promised of time is tested where it is named.
     let timeout = Duration::from_millis(2_000);
@@ -125,16 +125,16 @@ pub fn options(servers: Servers, clock: &Arc<RealClock>, node: &str) -> RedisOpt
     RedisOptions { timeout, connect_timeout, ..RedisOptions::new(servers, clock, node.into()) }
 }
 
-pub async fn node(servers: Servers, clock: &Arc<RealClock>, name: &str) -> Arc<RedisStore> {
+pub(crate) async fn node(servers: Servers, clock: &Arc<RealClock>, name: &str) -> Arc<RedisStore> {
     open(options(servers, clock, name)).await
 }
 
-pub async fn open(options: RedisOptions) -> Arc<RedisStore> {
+pub(crate) async fn open(options: RedisOptions) -> Arc<RedisStore> {
     RedisStore::open(options, FirstStart::Fresh, Arc::new(TestSeal)).await.unwrap()
 }
 
 /// Three nodes of one deployment.
-pub async fn three(servers: &Servers, clock: &Arc<RealClock>) -> Vec<Arc<RedisStore>> {
+pub(crate) async fn three(servers: &Servers, clock: &Arc<RealClock>) -> Vec<Arc<RedisStore>> {
     let mut nodes = Vec::new();
     for name in ["node-a", "node-b", "node-c"] {
         nodes.push(node(servers.clone(), clock, name).await);
@@ -143,7 +143,7 @@ pub async fn three(servers: &Servers, clock: &Arc<RealClock>) -> Vec<Arc<RedisSt
 }
 
 /// Waits until it is so.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
     let wait = async {
         while !is_so().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -155,12 +155,12 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut()
 }
 
 /// All keys of a server.
-pub fn keys(server: &Redis, pattern: &str) -> Vec<String> {
+pub(crate) fn keys(server: &Redis, pattern: &str) -> Vec<String> {
     server.command(&["KEYS", pattern]).unwrap().texts()
 }
 
 /// How often the server was asked this, as `INFO commandstats` says.
-pub fn calls(server: &Redis, command: &str) -> u64 {
+pub(crate) fn calls(server: &Redis, command: &str) -> u64 {
     let Reply::Bulk(text) = server.command(&["INFO", "commandstats"]).unwrap() else {
         panic!("no text")
     };
