@@ -68,8 +68,7 @@ impl Dialer {
     pub(crate) fn to_servers(options: &RedisOptions) -> Result<Self, StartError> {
         let info =
             info(options.username.as_deref(), options.password.as_ref().map(|it| it.expose()))
-                .set_protocol(ProtocolVersion::RESP3)
-                .set_db(i64::from(options.db));
+                .set_protocol(ProtocolVersion::RESP3);
         Ok(Self {
             tls: tls::connector(options.tls.as_ref())?,
             info,

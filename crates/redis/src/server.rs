@@ -268,20 +268,24 @@ impl Server {
     }
 }
 
-/// Asks a server who it is, and gives it our name, which it may decline.
+/// Chooses the database, asks a server who it is, and gives it our name, which it may decline.
 async fn introduce(
     shared: &Shared,
     line: &Line,
     address: &HostPort,
 ) -> Result<Standing, StartError> {
+    let broken = |reason| CallError::Broken { address: address.clone(), reason };
+    if shared.options.db != 0 {
+        let mut select = Pipeline::with_capacity(1);
+        select.cmd("SELECT").arg(shared.options.db);
+        let answers = line.send(&select, STEP).await.map_err(broken)?;
+        accepted(&answers, address, &select)?;
+    }
     let mut pipeline = Pipeline::with_capacity(QUESTIONS + 1);
     ask(&mut pipeline);
     pipeline.cmd("CLIENT").arg("SETNAME").arg(format!("edgeward:{}", shared.options.node));
     let around = Around::asked(&*shared.options.clock);
-    let answers = line.send(&pipeline, STEP).await.map_err(|reason| StartError::Unreachable {
-        address: address.to_string(),
-        detail: reason,
-    })?;
+    let answers = line.send(&pipeline, STEP).await.map_err(broken)?;
     let standing = standing(answers.get(..QUESTIONS), &around, address, &pipeline)?;
     usable(&standing, shared, address)?;
     Ok(standing)
@@ -294,13 +298,23 @@ fn standing(
     asked: &Pipeline,
 ) -> Result<Standing, StartError> {
     let answers = answers.unwrap_or_default();
-    for (answer, command) in answers.iter().zip(asked.cmd_iter()) {
-        if let Value::ServerError(error) = answer {
-            return Err(CallError::refused(address, error, command).into());
-        }
-    }
+    accepted(answers, address, asked)?;
     let odd = || CallError::Odd { address: address.clone(), command: "INFO" };
     Ok(Standing::read(answers, around).ok_or_else(odd)?)
+}
+
+/// Whether none of the answers is an error.
+pub(crate) fn accepted(
+    answers: &[Value],
+    address: &HostPort,
+    asked: &Pipeline,
+) -> Result<(), CallError> {
+    for (answer, command) in answers.iter().zip(asked.cmd_iter()) {
+        if let Value::ServerError(error) = answer {
+            return Err(CallError::refused(address, error, command));
+        }
+    }
+    Ok(())
 }
 
 fn usable(standing: &Standing, shared: &Shared, address: &HostPort) -> Result<(), StartError> {

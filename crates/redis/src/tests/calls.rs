@@ -16,7 +16,9 @@ fn ping() -> Pipeline {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_server_costs_its_budget_once_and_comes_back_without_a_floor() {
     let server = Redis::start(ServerOptions::default()).expect("Redis");
-    let (hub, recorder) = started(options_of(server.address()), FirstStart::Fresh).await;
+    let options =
+        RedisOptions { timeout: Duration::from_millis(100), ..options_of(server.address()) };
+    let (hub, recorder) = started(options, FirstStart::Fresh).await;
     let budget = hub.link(bucket(0)).expect("a link").timeout;
     server.pause().expect("frozen");
     let asked = Instant::now();

@@ -9,7 +9,7 @@ use crate::start::StartError;
 
 fn options_for(cluster: &RedisCluster) -> RedisOptions {
     let first = cluster.addresses().first().copied().expect("a node");
-    RedisOptions::new(Servers::Cluster(vec![at(first)]), machine_clock(), "n1".to_owned())
+    options_for_servers(Servers::Cluster(vec![at(first)]))
 }
 
 /// Whether every bucket's link leads to whoever has its slot now.

@@ -106,9 +106,18 @@ fn at(address: SocketAddr) -> HostPort {
     HostPort::new(address.ip().to_string(), address.port())
 }
 
-/// One server, as node `n1`.
+/// One server.
 fn options_of(address: SocketAddr) -> RedisOptions {
-    RedisOptions::new(Servers::Single(at(address)), machine_clock(), "n1".to_owned())
+    options_for_servers(Servers::Single(at(address)))
+}
+
+/// Node `n1`, with budgets that a busy machine keeps.
+fn options_for_servers(servers: Servers) -> RedisOptions {
+    RedisOptions {
+        timeout: Duration::from_secs(1),
+        connect_timeout: Duration::from_secs(2),
+        ..RedisOptions::new(servers, machine_clock(), "n1".to_owned())
+    }
 }
 
 /// A hub that has started, and what it tells.

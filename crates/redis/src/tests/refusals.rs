@@ -27,7 +27,7 @@ async fn a_server_that_evicts_is_refused_at_the_start_and_noticed_later() {
     let (hub, recorder) = started(options_of(server.address()), FirstStart::Fresh).await;
     server.command(&["CONFIG", "SET", "maxmemory-policy", "volatile-lru"]).expect("set");
     until("noticed", || hub.link(bucket(0)).is_err()).await;
-    assert_eq!(recorder.closed(), 128);
+    until("all are told", || recorder.closed() == 128).await;
     server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).expect("set");
     until("back", || hub.link(bucket(0)).is_ok()).await;
     hub.stop().await;
@@ -122,7 +122,7 @@ async fn a_clock_that_is_far_off_raises_no_floor() {
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_that_cannot_be_meant_are_refused_before_anything_is_dialled() {
     let place = HostPort::new("127.0.0.1", 1);
-    let good = RedisOptions::new(Servers::Single(place.clone()), machine_clock(), "n1".to_owned());
+    let good = options_for_servers(Servers::Single(place.clone()));
     for bad in [
         RedisOptions { prefix: String::new(), ..good.clone() },
         RedisOptions { prefix: "a:{1}".to_owned(), ..good.clone() },

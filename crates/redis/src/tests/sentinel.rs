@@ -10,7 +10,7 @@ fn options_for(servers: &RedisWithSentinel) -> RedisOptions {
     let sentinels = servers.sentinel_addresses().into_iter().map(at).collect();
     let name = servers.master_name().to_owned();
     let servers = Servers::Sentinel { sentinels, name };
-    RedisOptions::new(servers, machine_clock(), "n1".to_owned())
+    options_for_servers(servers)
 }
 
 fn everywhere_at(hub: &Hub, address: SocketAddr) -> bool {

@@ -14,7 +14,7 @@ use crate::identity::text;
 use crate::line::Dialer;
 use crate::link::CallError;
 use crate::options::HostPort;
-use crate::server::Assignment;
+use crate::server::{Assignment, accepted};
 use crate::shared::Shared;
 use crate::start::StartError;
 
@@ -91,17 +91,16 @@ impl Atlas {
             .send(&question, self.shared.options.connect_timeout)
             .await
             .map_err(|detail| StartError::Unreachable { address: node.to_string(), detail })?;
-        for (answer, command) in answers.iter().zip(question.cmd_iter()) {
-            let Value::ServerError(error) = answer else { continue };
-            if error.details().unwrap_or_default().contains("cluster support disabled") {
-                return Err(StartError::Mode {
-                    address: node.to_string(),
-                    mode: "standalone".to_owned(),
-                    remedy: "name the nodes of a cluster, or do not call it one",
-                });
-            }
-            return Err(CallError::refused(node, error, command).into());
+        if let [Value::ServerError(error)] = answers.as_slice()
+            && error.details().unwrap_or_default().contains("cluster support disabled")
+        {
+            return Err(StartError::Mode {
+                address: node.to_string(),
+                mode: "standalone".to_owned(),
+                remedy: "name the nodes of a cluster, or do not call it one",
+            });
         }
+        accepted(&answers, node, &question)?;
         Ok(read(&answers, node)?)
     }
 

@@ -12,6 +12,7 @@ use super::{Seat, everything_at, stopped};
 use crate::identity::text;
 use crate::line::{Dialer, Line};
 use crate::options::HostPort;
+use crate::server::accepted;
 use crate::shared::Shared;
 use crate::start::StartError;
 
@@ -121,11 +122,8 @@ impl Council {
             StartError::Unreachable { address: member.address.to_string(), detail }
         })?;
         *kept = Some(line);
-        for (answer, command) in answers.iter().zip(pipeline.cmd_iter()).take(1) {
-            if let Value::ServerError(error) = answer {
-                return Err(crate::link::CallError::refused(&member.address, error, command).into());
-            }
-        }
+        // the second is refused for a name that nobody knows
+        accepted(answers.get(..1).unwrap_or_default(), &member.address, &pipeline)?;
         let [address, master] = answers.as_slice() else { return Ok(None) };
         let Some(primary) = place(address) else { return Ok(None) };
         Ok(Some(Word { epoch: epoch(master).unwrap_or(0), primary }))
