@@ -220,3 +220,38 @@ fn pool(size: u32, budget: Duration) -> PoolOptions<Postgres> {
             })
         })
 }
+
+#[cfg(test)]
+mod tests {
+    use edgeward_services::Postgres as Server;
+
+    use super::*;
+
+    fn node(name: &str) -> NodeRow {
+        let incarnation = [name.len() as u8; 16];
+        NodeRow { name: name.to_owned(), incarnation, shares: true, version: "0".to_owned() }
+    }
+
+    /// A node that stands still in the middle of a transaction, or has lost its network there, must
+    /// not hold the others up.
+    #[tokio::test]
+    async fn a_transaction_that_does_not_go_on_gives_its_locks_back() {
+        let server = Server::shared().unwrap();
+        let url = DatabaseUrl::new(server.fresh_database().unwrap());
+        migrate(&url, &SchemaName::default()).await.unwrap();
+        let open = |name, ms| {
+            PostgresStore::open(PostgresOptions {
+                budget: Duration::from_millis(ms),
+                connect_timeout: Duration::from_secs(60),
+                ..PostgresOptions::new(url.clone(), node(name))
+            })
+        };
+        let (still, waits) =
+            (open("still", 500).await.unwrap(), open("waits", 20_000).await.unwrap());
+        let mut held = still.write().await.unwrap();
+        still.take_turn(&mut held, "changes").await.unwrap();
+        let mut next = waits.write().await.unwrap();
+        waits.take_turn(&mut next, "changes").await.unwrap();
+        assert!(held.commit().await.is_err());
+    }
+}

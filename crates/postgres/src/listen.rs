@@ -108,3 +108,19 @@ async fn hear(mut listener: PgListener, budget: Duration, stirred: &Notify) -> s
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pooler that swallows what it does not know of a start looks like this.
+    #[tokio::test]
+    async fn a_session_that_did_not_get_its_setting_is_not_listened_on() {
+        let url = edgeward_services::Postgres::shared().unwrap().url();
+        let at: PgConnectOptions = url.parse().unwrap();
+        let budget = Duration::from_secs(60);
+        let refused = connect(&at, "channel", budget).await.map(drop).unwrap_err();
+        assert!(refused.to_string().contains("a pooler lies between"), "{refused}");
+        assert!(connect(&at.options([(OWN_SESSION, "yes")]), "channel", budget).await.is_ok());
+    }
+}

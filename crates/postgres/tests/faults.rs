@@ -11,6 +11,7 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +29,8 @@ use edgeward_store::durable::{
 use edgeward_store::fleet::{ChangeId, Changes as _, Nodes as _};
 use edgeward_store::{EventKind, StoreError};
 use support::{EDGE, PASSWORD, node_row, options};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// A server of the test's own, with the tables in its database `app`.
 async fn server() -> Postgres {
@@ -250,6 +253,50 @@ async fn a_silent_network_is_unavailable_within_the_budget() {
     all_unavailable(&store, budget, "no network").await;
     gate.mend();
     back(&store).await;
+}
+
+/// As after a failover: what was connected before is never answered again, and what connects anew is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn connections_that_are_never_answered_again_are_replaced() {
+    let server = server().await;
+    let (strand, address) = stranding(server.address()).await;
+    let budget = Duration::from_millis(300);
+    let url = server.url_for(EDGE, PASSWORD, "app");
+    let url = url.replace(&server.address().to_string(), &address.to_string());
+    let open = PostgresOptions { pool_size: 2, ..with_budget(&url, budget) };
+    let store = PostgresStore::open(open).await.unwrap();
+    for _ in 0..3 {
+        let (one, other) = tokio::join!(store.newest_change(), store.newest_change());
+        one.and(other).unwrap();
+        strand.send_modify(|generation| *generation += 1);
+        back(&store).await;
+    }
+}
+
+/// Passes everything on until it is told to strand what is connected by then.
+async fn stranding(server: SocketAddr) -> (watch::Sender<u32>, SocketAddr) {
+    let (strand, stranded) = watch::channel(0);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut near, _) = listener.accept().await.unwrap();
+            let mut stranded = stranded.clone();
+            stranded.mark_unchanged();
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(server).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                    told = stranded.changed() => {
+                        if told.is_ok() {
+                            std::future::pending::<()>().await;
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (strand, address)
 }
 
 /// Whoever waits for a lock that another holds gives up in time, at the server too.

@@ -23,6 +23,7 @@ use edgeward_store::durable::{
 };
 use edgeward_store::fleet::{ChangeId, Changed, Changes as _, Joined, NodeRow, Nodes as _};
 use support::{Database, node_row, open, options, until};
+use tokio::sync::Barrier;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -271,18 +272,34 @@ async fn a_node_replaces_one_of_its_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn of_many_that_remember_apart_one_joins() {
+    const MANY: usize = 12;
     let database = Database::fresh().await;
-    let mut tasks = Vec::new();
-    for number in 0..12 {
+    let mut nodes = Vec::new();
+    for number in 0..MANY {
         let me = node(&format!("node-{number}"), false);
         let store = database.open_as(me.clone()).await;
-        tasks.push(tokio::spawn(async move { store.join(&me).await.unwrap() }));
+        store.newest_change().await.unwrap();
+        nodes.push((me, store));
     }
-    let mut joined = 0;
-    for task in tasks {
-        joined += u32::from(matches!(task.await.unwrap(), Joined::Yes { .. }));
+    for round in 0..10 {
+        let start = Arc::new(Barrier::new(MANY));
+        let mut tasks = Vec::new();
+        for (me, store) in nodes.clone() {
+            let start = Arc::clone(&start);
+            tasks.push(tokio::spawn(async move {
+                start.wait().await;
+                store.join(&me).await.unwrap()
+            }));
+        }
+        let mut joined = 0;
+        for task in tasks {
+            joined += u32::from(matches!(task.await.unwrap(), Joined::Yes { .. }));
+        }
+        assert_eq!(joined, 1, "round {round}");
+        for (_, store) in &nodes {
+            store.leave().await.unwrap();
+        }
     }
-    assert_eq!(joined, 1);
 }
 
 #[tokio::test]
