@@ -1,6 +1,7 @@
 //! The whole edge against a bare proxy of the same HTTP library, in one run.
 //!
-//! `cargo bench -p edgeward --bench proxy` (with `-- --rounds 7 --requests 20000` to change it)
+//! `cargo bench -p edgeward --bench proxy` (with `-- --rounds 7 --requests 20000` to change it, and
+//! `--embedded` to leave out the edge over Postgres and Redis, which are started for it)
 //!
 //! Proxy and edge are processes of their own, each pinned to core 0 where `taskset` is there; load and
 //! upstream share the rest. Rounds are interleaved; figures are medians. CPU time is the kernel's,
@@ -16,6 +17,8 @@
 
 mod support;
 
+use edgeward_postgres::{DatabaseUrl, SchemaName};
+use edgeward_services::{Postgres, Redis, RedisOptions};
 use support::fleet::Fleet;
 use support::process::Process;
 use support::{bare, load, upstream};
@@ -26,6 +29,34 @@ struct Plan {
     rounds: usize,
     requests: usize,
     agents: usize,
+    /// Whether the edge over Postgres and Redis is measured as well.
+    shared: bool,
+}
+
+/// An edge over Postgres and Redis, with its agents.
+struct Shared {
+    edge: Process,
+    fleet: Fleet,
+    _redis: Redis,
+}
+
+impl Shared {
+    async fn start(upstream: &str, agents: usize) -> Self {
+        let postgres = Postgres::shared().unwrap();
+        let database = postgres.fresh_database().unwrap();
+        let url = DatabaseUrl::new(database.clone());
+        edgeward_postgres::migrate(&url, &SchemaName::default()).await.unwrap();
+        postgres.psql(&database, "ALTER ROLE edgeward_edge PASSWORD 'bench'").unwrap();
+        let name = database.rsplit('/').next().unwrap();
+        let redis = Redis::start(RedisOptions::default()).unwrap();
+        let stores = [
+            ("EDGE_DATABASE_URL", postgres.url_for("edgeward_edge", "bench", name)),
+            ("EDGE_REDIS_URL", redis.url()),
+        ];
+        let edge = Process::edge(upstream, &stores).await;
+        let fleet = Fleet::enrol(&edge.address, agents).await;
+        Self { edge, fleet, _redis: redis }
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -48,6 +79,7 @@ fn main() {
         rounds: number("--rounds", 7),
         requests: number("--requests", 20_000),
         agents: number("--agents", 1_000),
+        shared: !args.iter().any(|arg| arg == "--embedded"),
     };
     support::process::pin_self();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -57,8 +89,12 @@ fn main() {
 async fn compare(plan: &Plan) {
     let upstream = upstream::start().await;
     let bare = Process::bare(&upstream).await;
-    let edge = Process::edge(&upstream).await;
+    let edge = Process::edge(&upstream, &[]).await;
     let fleet = Fleet::enrol(&edge.address, plan.agents).await;
+    let shared = match plan.shared {
+        true => Some(Shared::start(&upstream, plan.agents).await),
+        false => None,
+    };
     println!(
         "{} agents, {CONNECTIONS} connections, {} requests a round, medians of {} rounds, {}",
         plan.agents,
@@ -68,15 +104,23 @@ async fn compare(plan: &Plan) {
     );
     for (name, size) in [("200 B POST", 200), ("10 KB POST", 10_000)] {
         let (mut of_bare, mut of_edge, mut of_wrong) = (Vec::new(), Vec::new(), Vec::new());
+        let mut of_shared = Vec::new();
         for _ in 0..plan.rounds {
             of_bare.push(measure(&bare, fleet.signed(plan.requests, size), 200).await);
             of_edge.push(measure(&edge, fleet.signed(plan.requests, size), 200).await);
+            if let Some(shared) = &shared {
+                let requests = shared.fleet.signed(plan.requests, size);
+                of_shared.push(measure(&shared.edge, requests, 200).await);
+            }
             of_wrong.push(measure(&edge, fleet.wrong(plan.requests / 2, size), 401).await);
         }
         let bare = median(&of_bare);
         println!("\n{name}");
         print("bare proxy", bare, bare);
         print("edge, every check", median(&of_edge), bare);
+        if !of_shared.is_empty() {
+            print("edge over Redis", median(&of_shared), bare);
+        }
         print("edge, wrong signature", median(&of_wrong), bare);
     }
 }

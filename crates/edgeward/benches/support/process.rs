@@ -22,8 +22,9 @@ impl Process {
         Self::start(command, None)
     }
 
-    /// The edge, everything switched on.
-    pub(crate) async fn edge(upstream: &str) -> Self {
+    /// The edge, everything switched on, over the stores that these settings name; SQLite and memory
+    /// without any.
+    pub(crate) async fn edge(upstream: &str, stores: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("edgeward.toml");
         let toml = format!(
@@ -44,6 +45,7 @@ impl Process {
         ] {
             command.1.env(name, value);
         }
+        command.1.envs(stores.iter().cloned());
         Self::start(command, Some(folder))
     }
 
