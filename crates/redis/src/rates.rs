@@ -6,6 +6,8 @@
 mod clocks;
 mod ledger;
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use edgeward_core::limit::gcra::{DECAY_MS, MAX_PENALTY_MS, Rate};

@@ -16,7 +16,7 @@ use edgeward_wire::{AgentId, SessionIdHash};
 use redis::Value;
 
 use crate::bucket::Bucket;
-use crate::calls::{Calls, read, unexpected};
+use crate::calls::{Calls, read};
 use crate::link::{Link, Script};
 use crate::near::{Look, Near, Ticket};
 use crate::signals::{Ears, session_message};
@@ -159,10 +159,8 @@ impl SessionTable {
         id: &SessionIdHash,
         answer: Value,
     ) -> Result<Option<Session>, StoreError> {
-        let text = match answer {
-            Value::Nil => return Ok(None),
-            Value::BulkString(text) => text,
-            _ => return Err(unexpected("a session is a string")),
+        let Some(text) = read::<Option<Vec<u8>>>(answer)? else {
+            return Ok(None);
         };
         let session = value::open(&text, agent, id, &*self.seal, self.calls.server_now())?;
         Ok(Some(session).filter(|session| self.calls.now().mono < session.expires_at))

@@ -80,7 +80,7 @@ impl Listener for Ears {
         self.near.open(buckets, push);
         let missed_some = {
             let mut missed = self.missed();
-            buckets.iter().fold(false, |some, bucket| missed.remove(bucket) || some)
+            buckets.iter().filter(|bucket| missed.remove(bucket)).count() > 0
         };
         if missed_some {
             self.hear(Told::Everything);

@@ -9,7 +9,7 @@ use super::*;
 use edgeward_core::time::MonoMs;
 
 /// Some moment of a server's clock.
-const START_MS: u64 = 1_800_000_000_123;
+pub(super) const START_MS: u64 = 1_800_000_000_123;
 
 /// Decides one request after another at times that the test names, with the steps of the scripts.
 const DECIDE: &str = concat!(
