@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use edgeward_client::{Credentials, Session};
+use edgeward_client::{Agent, Credentials, Session};
 use edgeward_keys::{EntropyExt as _, SystemEntropy};
 use edgeward_wire::api::{EnrollStart, EnrollStarted};
 use edgeward_wire::signature::BodyDigest;
@@ -18,7 +18,9 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::config::SCOPE;
+use super::upstream::HELLO;
 use super::verdict::Answer;
+use crate::settings::now_ms;
 
 /// Far beyond what any answer takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -43,10 +45,38 @@ impl Sent {
     }
 }
 
-/// Signs by the session, with the JWT, as if it were `at_ms` (epoch milliseconds).
+/// One agent as it stands: what it holds, and its session, without which its secret signs.
+#[derive(Clone)]
+pub(super) struct Holder {
+    pub(super) credentials: Credentials,
+    pub(super) session: Option<Session>,
+}
+
+impl Holder {
+    /// With the session that it must hold.
+    pub(super) fn of(agent: &Agent) -> anyhow::Result<Self> {
+        let session = agent.session().context("no session is held")?;
+        Ok(Self { credentials: agent.credentials(), session: Some(session) })
+    }
+
+    /// A request with a body (none if empty), signed now.
+    pub(super) fn sign(
+        &self,
+        request: (Method, &'static str, &'static str),
+    ) -> anyhow::Result<Sent> {
+        sign(self, request, now_ms())
+    }
+
+    /// The plainest call.
+    pub(super) fn hello(&self) -> anyhow::Result<Sent> {
+        self.sign((Method::GET, HELLO, ""))
+    }
+}
+
+/// Signs by the session, or by the secret without one, with the JWT, as if it were `at_ms` (epoch
+/// milliseconds).
 pub(super) fn sign(
-    credentials: &Credentials,
-    session: &Session,
+    Holder { credentials, session }: &Holder,
     (method, target, body): (Method, &'static str, &'static str),
     at_ms: i64,
 ) -> anyhow::Result<Sent> {
@@ -55,7 +85,7 @@ pub(super) fn sign(
     let to_sign = StringToSign {
         audience: &credentials.audience,
         agent_id: credentials.agent_id,
-        session_id: session.id.expose(),
+        session_id: session.as_ref().map_or("", |session| session.id.expose()),
         timestamp: &at_ms.to_string(),
         nonce: nonce.as_str(),
         method: method.as_str(),
@@ -63,11 +93,17 @@ pub(super) fn sign(
         content_type,
         body: BodyDigest::of(body.as_bytes()),
     };
-    let signature = MacKey::of_session(&session.key).sign(&to_sign).header();
+    let key = match session {
+        Some(session) => MacKey::of_session(&session.key),
+        None => MacKey::of_secret(&credentials.agent_secret),
+    };
+    let signature = key.sign(&to_sign).header();
     let token = credentials.token.as_ref().context("no JWT is held")?;
     let mut sent = Sent { method, target, headers: HeaderMap::new(), body: body.into() };
     sent.set(header::X_AGENT_ID, &credentials.agent_id.to_string())?;
-    sent.set(header::X_SESSION_ID, session.id.expose())?;
+    if let Some(session) = session {
+        sent.set(header::X_SESSION_ID, session.id.expose())?;
+    }
     sent.set(header::X_TIMESTAMP, &at_ms.to_string())?;
     sent.set(header::X_NONCE, nonce.as_str())?;
     sent.set(header::X_SIGNATURE, &signature)?;
@@ -93,6 +129,11 @@ impl Caller {
     pub(super) fn new(edge: &str) -> Self {
         let http = Client::builder(TokioExecutor::new()).build_http();
         Self { http, edge: edge.to_owned() }
+    }
+
+    /// Where it sends them.
+    pub(super) fn url(&self) -> &str {
+        &self.edge
     }
 
     /// The answer, its body not read yet.

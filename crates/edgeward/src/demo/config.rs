@@ -52,12 +52,7 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new() -> anyhow::Result<Self> {
-        let random = Zeroizing::new(SystemEntropy.bytes::<32>()?);
-        let mut key = Zeroizing::new(String::with_capacity(64));
-        for byte in random.iter() {
-            write!(key, "{byte:02x}")?;
-        }
-        Ok(Self { key })
+        Ok(Self { key: random_hex()? })
     }
 
     /// An owner JWT for the next five minutes: HS256, as the settings say.
@@ -69,26 +64,41 @@ impl Owner {
     }
 }
 
-/// The settings of the demo's edge. The process's environment has no say: a demo shows the same
+/// A secret that nobody knows: 64 hex digits.
+pub(super) fn random_hex() -> anyhow::Result<Zeroizing<String>> {
+    let random = Zeroizing::new(SystemEntropy.bytes::<32>()?);
+    let mut text = Zeroizing::new(String::with_capacity(64));
+    for byte in random.iter() {
+        write!(text, "{byte:02x}")?;
+    }
+    Ok(text)
+}
+
+/// What a demo's edge is set up with.
+pub(super) struct Plan<'a> {
+    /// The folder for what it keeps.
+    pub(super) data: PathBuf,
+    pub(super) listen: SocketAddr,
+    pub(super) owner: &'a Owner,
+    pub(super) upstream: SocketAddr,
+    /// Further settings by their names.
+    pub(super) more: Vec<(&'static str, String)>,
+}
+
+/// The settings of a demo's edge. The process's environment has no say: a demo shows the same
 /// everywhere.
 ///
 /// # Errors
-/// When `listen` is an address that the edge does not take.
-pub(super) fn settings(
-    folder: &Folder,
-    listen: SocketAddr,
-    owner: &Owner,
-    upstream: SocketAddr,
-) -> Result<Config, Faults> {
-    let env = [
-        ("EDGE_DATA_DIR", folder.path().join("data").display().to_string()),
-        ("OWNER_JWT_SECRET", owner.key.to_string()),
-    ];
-    let flags = [("EDGE_LISTEN", listen.to_string())];
+/// When it asks for what the edge does not take, such as an address beyond loopback.
+pub(super) fn settings(plan: Plan<'_>) -> Result<Config, Faults> {
+    let mut env = plan.more;
+    env.push(("EDGE_DATA_DIR", plan.data.display().to_string()));
+    env.push(("OWNER_JWT_SECRET", plan.owner.key.to_string()));
+    let flags = [("EDGE_LISTEN", plan.listen.to_string())];
     let named = |(name, value): (&str, String)| (name.to_owned(), value);
     let sources = Sources {
-        env: env.map(named).into_iter().collect::<BTreeMap<_, _>>(),
-        file: Some((PathBuf::from("demo.toml"), file(upstream))),
+        env: env.into_iter().map(named).collect::<BTreeMap<_, _>>(),
+        file: Some((PathBuf::from("demo.toml"), file(plan.upstream))),
         flags: flags.map(named).into_iter().collect(),
     };
     edgeward_config::load(&sources, now_ms()).map(|loaded| loaded.config)
@@ -107,7 +117,7 @@ require_nonce = true
 # Hundreds of calls are made to measure, and refusals are provoked: neither is to be slowed down.
 ratelimit_per_sec = 10000
 ratelimit_burst = 10000
-backoff_free = 100
+backoff_free = 10000
 
 [owner]
 scopes = ["{SCOPE}"]
@@ -124,24 +134,29 @@ scopes = ["{SCOPE}"]
 mod tests {
     use super::*;
 
-    fn upstream() -> SocketAddr {
-        ([127, 0, 0, 1], 9000).into()
+    fn judged(listen: [u8; 4], owner: &Owner) -> Result<Config, Faults> {
+        settings(Plan {
+            data: PathBuf::from("data"),
+            listen: (listen, 0).into(),
+            owner,
+            upstream: ([127, 0, 0, 1], 9000).into(),
+            more: vec![("EDGE_NODE", "one-of-many".to_owned())],
+        })
     }
 
     #[test]
     fn the_settings_are_sound_and_authentication_is_wholly_on() {
-        let (folder, owner) = (Folder::make().unwrap(), Owner::new().unwrap());
-        let config = settings(&folder, ([127, 0, 0, 1], 0).into(), &owner, upstream()).unwrap();
+        let config = judged([127, 0, 0, 1], &Owner::new().unwrap()).unwrap();
         assert!(config.auth.require_hmac && config.auth.verify_jwt && config.agent.require_nonce);
         assert!(!config.auth.allow_header_secret);
-        assert!(config.data_dir.starts_with(folder.path()));
+        assert_eq!(config.data_dir, PathBuf::from("data"));
+        assert_eq!(config.node.as_deref(), Some("one-of-many"));
         assert_eq!(config.routes.len(), 1);
     }
 
     #[test]
     fn an_address_beyond_loopback_is_a_fault() {
-        let (folder, owner) = (Folder::make().unwrap(), Owner::new().unwrap());
-        let faults = settings(&folder, ([0, 0, 0, 0], 0).into(), &owner, upstream()).unwrap_err();
+        let faults = judged([0, 0, 0, 0], &Owner::new().unwrap()).unwrap_err();
         assert!(faults.to_string().contains("EDGE_LISTEN"), "{faults}");
     }
 

@@ -1,22 +1,17 @@
 //! What an attacker would send, and what a broken agent might: each with one thing wrong.
 
-use std::time::Duration;
-
 use bytes::Bytes;
-use edgeward_client::{Agent, Credentials, Session};
+use edgeward_client::{Agent, Session};
 use edgeward_edge::clock::SystemClock;
 use edgeward_wire::{Code, header};
-use http::{Method, StatusCode};
-use http_body_util::BodyExt as _;
+use http::Method;
 
-use super::caller::{Caller, PATIENCE, Sent, nonce, sign};
-use super::upstream::{HELLO, STREAM, Upstream};
+use super::caller::{Caller, Holder, Sent, nonce, sign};
+use super::flowing::Flowing;
+use super::upstream::{HELLO, Upstream};
 use super::verdict::{Answer, Expected, Refusal};
 use crate::settings::now_ms;
 
-/// So long a stream may outlive its session before it counts as open. A second is promised; a demo on a
-/// busy machine is not the place to measure that, so the time itself is shown.
-const CUT_WITHIN: Duration = Duration::from_secs(5);
 /// Twice the window.
 const SKEW_MS: i64 = 120_000;
 
@@ -28,27 +23,6 @@ pub(super) struct Cast<'a> {
     pub(super) agent: &'a Agent,
     /// Another, that holds one as well; it is ended here.
     pub(super) other: &'a Agent,
-}
-
-/// One agent as it stands: what it holds, and its session.
-struct Holder {
-    credentials: Credentials,
-    session: Session,
-}
-
-impl Holder {
-    fn of(agent: &Agent) -> anyhow::Result<Self> {
-        let session = agent.session().ok_or_else(|| anyhow::anyhow!("no session is held"))?;
-        Ok(Self { credentials: agent.credentials(), session })
-    }
-
-    fn sign(&self, request: (Method, &'static str, &'static str)) -> anyhow::Result<Sent> {
-        sign(&self.credentials, &self.session, request, now_ms())
-    }
-
-    fn hello(&self) -> anyhow::Result<Sent> {
-        self.sign((Method::GET, HELLO, ""))
-    }
 }
 
 /// Makes them all, in the order of the table.
@@ -109,7 +83,7 @@ async fn replay(cast: &Cast<'_>, request: &Sent) -> Refusal {
     let first = cast.caller.answer(request).await;
     let why = "Passed a moment ago; a nonce is good for one request.";
     let mut refusal = cast.refused("replay", request, Code::NonceReplayed, why).await;
-    if first != (Answer::Http { status: 200, code: None }) {
+    if !first.is_passed() {
         refusal.answer = Answer::Odd(format!("the first time already: {first}"));
     }
     refusal
@@ -124,7 +98,7 @@ async fn restamped(cast: &Cast<'_>, mut captured: Sent) -> anyhow::Result<Refusa
 
 async fn skew(cast: &Cast<'_>, agent: &Holder) -> anyhow::Result<Refusal> {
     let at_ms = now_ms().saturating_sub(SKEW_MS);
-    let request = sign(&agent.credentials, &agent.session, (Method::GET, HELLO, ""), at_ms)?;
+    let request = sign(agent, (Method::GET, HELLO, ""), at_ms)?;
     let why = "Rightly signed two minutes ago; the window is one minute.";
     Ok(cast.refused("skew", &request, Code::TimestampOutsideWindow, why).await)
 }
@@ -142,30 +116,26 @@ async fn foreign_session(
     agent: &Holder,
     other: &Holder,
 ) -> anyhow::Result<Refusal> {
-    let session = Session { id: agent.session.id.clone(), ..other.session.clone() };
-    let request = sign(&other.credentials, &session, (Method::GET, HELLO, ""), now_ms())?;
+    let (Some(own), Some(foreign)) = (&other.session, &agent.session) else {
+        anyhow::bail!("no session is held");
+    };
+    let session = Some(Session { id: foreign.id.clone(), ..own.clone() });
+    let request = Holder { session, ..other.clone() }.hello()?;
     let why = "A session serves only the agent that opened it.";
     Ok(cast.refused("another agent's session", &request, Code::SessionInvalid, why).await)
 }
 
 /// Ends the session under an open stream and waits for the stream's end.
 async fn ended_stream(cast: &Cast<'_>, agent: &Holder) -> anyhow::Result<Refusal> {
-    let mut stream = cast.caller.send(&agent.sign((Method::GET, STREAM, ""))?).await?;
-    anyhow::ensure!(stream.status() == StatusCode::OK, "the stream: {}", stream.status());
-    // Two events, so that it is known to be flowing.
-    for _ in 0..2 {
-        let event = tokio::time::timeout(PATIENCE, stream.body_mut().frame()).await?;
-        anyhow::ensure!(matches!(event, Some(Ok(_))), "the stream ended before its session");
-    }
+    let stream = Flowing::open(cast.caller, agent).await?;
     let started = SystemClock::instant();
     let end = agent.sign((Method::POST, "/agent/session/end", "{}"))?;
     let ended = cast.caller.answer(&end).await;
-    let over = async { while let Some(Ok(_)) = stream.body_mut().frame().await {} };
-    let cut = tokio::time::timeout(CUT_WITHIN, over).await;
+    let cut = stream.is_cut().await;
     let after = started.elapsed();
     let answer = match (ended, cut) {
-        (Answer::Http { status: 204, .. }, Ok(())) => Answer::StreamEnded { after },
-        (Answer::Http { status: 204, .. }, Err(_)) => Answer::Odd("still open".to_owned()),
+        (Answer::Http { status: 204, .. }, true) => Answer::StreamEnded { after },
+        (Answer::Http { status: 204, .. }, false) => Answer::Odd("still open".to_owned()),
         (other, _) => Answer::Odd(format!("ending the session: {other}")),
     };
     let why = "A stream lives on its session, and is cut with it.";

@@ -5,10 +5,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use edgeward_client::Agent;
 use edgeward_edge::meter::Reading;
 
-use super::config::{Folder, Owner, settings};
+use super::Scene;
+use super::config::{Folder, Owner, Plan, settings};
 use super::show::Show;
+use super::story;
 use super::upstream::{HELLO, STREAM, Upstream};
 use crate::assemble::{Serving, assemble};
 use crate::telemetry;
@@ -21,26 +24,36 @@ pub(super) struct Stage {
     edge: Serving,
 }
 
-impl Stage {
-    /// Sets it up; `None` when a step has failed, and then nothing is left of it.
-    pub(super) async fn set(listen: SocketAddr, show: &mut Show) -> Option<Self> {
-        let upstream = show
-            .step("an upstream", async {
-                let upstream = Upstream::start().await?;
-                let found =
-                    format!("http://{}: {HELLO} answers, {STREAM} streams", upstream.address);
-                Ok((upstream, found))
-            })
-            .await?;
+impl Scene for Stage {
+    const TITLE: &'static str = "Edgeward: an agent's life, and what is refused, on this machine";
+
+    async fn set(listen: SocketAddr, show: &mut Show) -> Option<Self> {
+        let upstream = show.step("an upstream", upstream()).await?;
         let (folder, owner, edge) = show.step("the edge", start(listen, upstream.address)).await?;
         Some(Self { folder, owner, upstream, edge })
     }
 
-    /// Where the edge is reached, without a slash at the end.
-    pub(super) fn url(&self) -> &str {
+    async fn tell(&self, show: &mut Show) -> Option<Agent> {
+        story::tell(self, show).await
+    }
+
+    fn url(&self) -> &str {
         &self.edge.url
     }
 
+    fn credentials(&self) -> PathBuf {
+        self.folder.credentials()
+    }
+
+    async fn strike(self) -> anyhow::Result<()> {
+        let stopped = self.edge.stop().await.context("the edge did not stop in order");
+        self.upstream.stop();
+        self.folder.remove()?;
+        stopped
+    }
+}
+
+impl Stage {
     /// Who may give out codes.
     pub(super) fn owner(&self) -> &Owner {
         &self.owner
@@ -51,26 +64,17 @@ impl Stage {
         &self.upstream
     }
 
-    /// Where the first agent keeps its credentials.
-    pub(super) fn credentials(&self) -> PathBuf {
-        self.folder.credentials()
-    }
-
     /// What the edge has counted.
     pub(super) fn meter(&self) -> Reading {
         self.edge.running.edge.meter().read()
     }
+}
 
-    /// Stops all of it in order and removes the folder.
-    ///
-    /// # Errors
-    /// When something could not be stopped or removed; the rest is.
-    pub(super) async fn strike(self) -> anyhow::Result<()> {
-        let stopped = self.edge.stop().await.context("the edge did not stop in order");
-        self.upstream.stop();
-        self.folder.remove()?;
-        stopped
-    }
+/// Starts what stands behind edges.
+pub(super) async fn upstream() -> anyhow::Result<(Upstream, String)> {
+    let upstream = Upstream::start().await?;
+    let found = format!("http://{}: {HELLO} answers, {STREAM} streams", upstream.address);
+    Ok((upstream, found))
 }
 
 async fn start(
@@ -78,7 +82,8 @@ async fn start(
     upstream: SocketAddr,
 ) -> anyhow::Result<((Folder, Owner, Serving), String)> {
     let (folder, owner) = (Folder::make()?, Owner::new()?);
-    let config = settings(&folder, listen, &owner, upstream)?;
+    let data = folder.path().join("data");
+    let config = settings(Plan { data, listen, owner: &owner, upstream, more: Vec::new() })?;
     telemetry::start(&config.log).map_err(anyhow::Error::msg)?;
     let edge = assemble(config).await?.start();
     let found = format!("{} on SQLite in {}", edge.url, folder.path().display());

@@ -1,5 +1,6 @@
 //! What the demo shows, in order: an agent's life first, then what is refused.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -10,7 +11,9 @@ use http::{HeaderMap, Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::Scene as _;
 use super::caller::{Caller, PATIENCE};
+use super::config::Owner;
 use super::refusals::{self, Cast};
 use super::show::{Authentication, Show};
 use super::stage::Stage;
@@ -26,29 +29,37 @@ const MEASURED: u64 = 400;
 /// failed.
 pub(super) async fn tell(stage: &Stage, show: &mut Show) -> Option<Agent> {
     let caller = Caller::new(stage.url());
-    let code = show.step("an owner's code", code(stage, &caller)).await?;
-    let agent = show.step("the agent enrols", enrol(stage, &code)).await?;
+    let owner = stage.owner();
+    let code = show.step("an owner's code", code(owner, &caller)).await?;
+    let agent =
+        show.step("the agent enrols", enrol(stage.url(), &stage.credentials(), &code)).await?;
     show.step("it opens a session", open_session(&agent)).await?;
     show.step("a signed call", call(&agent)).await?;
     show.step("events through the edge", stream(&agent)).await?;
-    let other = show.step("another agent enrols", another(stage, &caller)).await?;
+    let other = show.step("another agent enrols", another(owner, &caller)).await?;
     let took = show.step("signed calls in a row", measure(stage, &agent)).await?;
 
     let cast = Cast { caller: &caller, upstream: stage.upstream(), agent: &agent, other: &other };
+    refusals(show, &cast).await?;
+    show.authentication(took);
+    Some(agent)
+}
+
+/// Sends what must be refused, and shows it as a table.
+pub(super) async fn refusals(show: &mut Show, cast: &Cast<'_>) -> Option<()> {
     let refusals = show
         .step("what must be refused", async {
-            let refusals = refusals::all(&cast).await?;
+            let refusals = refusals::all(cast).await?;
             let found = format!("{} requests, each with one thing wrong", refusals.len());
             Ok((refusals, found))
         })
         .await?;
     show.refusals(refusals);
-    show.authentication(took);
-    Some(agent)
+    Some(())
 }
 
-async fn code(stage: &Stage, caller: &Caller) -> anyhow::Result<(String, String)> {
-    let started = caller.enroll_code(&stage.owner().jwt()?).await?;
+pub(super) async fn code(owner: &Owner, caller: &Caller) -> anyhow::Result<(String, String)> {
+    let started = caller.enroll_code(&owner.jwt()?).await?;
     let found = format!(
         "{}, good once and for {} minutes",
         started.enroll_code,
@@ -57,16 +68,19 @@ async fn code(stage: &Stage, caller: &Caller) -> anyhow::Result<(String, String)
     Ok((started.enroll_code, found))
 }
 
-async fn enrol(stage: &Stage, code: &str) -> anyhow::Result<(Agent, String)> {
-    let mut enrollment = Enrollment::new(stage.url(), code)?;
+pub(super) async fn enrol(
+    url: &str,
+    credentials: &Path,
+    code: &str,
+) -> anyhow::Result<(Agent, String)> {
+    let mut enrollment = Enrollment::new(url, code)?;
     enrollment.alias = Some("demo".to_owned());
-    let kept = stage.credentials();
-    let agent = Agent::enroll(enrollment, &kept, Settings::default()).await?;
+    let agent = Agent::enroll(enrollment, credentials, Settings::default()).await?;
     let id = agent.credentials().agent_id;
     Ok((agent, format!("{id}, with a device key of its own")))
 }
 
-async fn open_session(agent: &Agent) -> anyhow::Result<((), String)> {
+pub(super) async fn open_session(agent: &Agent) -> anyhow::Result<((), String)> {
     let session = agent.open_session().await?;
     let minutes = session.ends_at_ms.saturating_sub(now_ms().unsigned_abs()).div_ceil(60_000);
     Ok(((), format!("good for {minutes} minutes; its own key signs from here, not the secret")))
@@ -128,9 +142,10 @@ async fn stream(agent: &Agent) -> anyhow::Result<((), String)> {
     Ok(((), format!("{count}, none lost, each at most {slowest_ms} ms after it was sent")))
 }
 
-async fn another(stage: &Stage, caller: &Caller) -> anyhow::Result<(Agent, String)> {
-    let started = caller.enroll_code(&stage.owner().jwt()?).await?;
-    let enrollment = Enrollment::new(stage.url(), &started.enroll_code)?;
+/// Enrols where the caller asks, and opens a session there.
+pub(super) async fn another(owner: &Owner, caller: &Caller) -> anyhow::Result<(Agent, String)> {
+    let started = caller.enroll_code(&owner.jwt()?).await?;
+    let enrollment = Enrollment::new(caller.url(), &started.enroll_code)?;
     let agent = Agent::enroll_unkept(enrollment, Settings::default()).await?;
     agent.open_session().await?;
     let id = agent.credentials().agent_id;

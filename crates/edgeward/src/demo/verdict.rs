@@ -37,14 +37,29 @@ pub(super) struct Refusal {
     pub(super) passed_on: bool,
 }
 
+impl Answer {
+    /// Whether it came from the upstream, as asked for.
+    pub(super) fn is_passed(&self) -> bool {
+        *self == Self::Http { status: 200, code: None }
+    }
+
+    /// Whether it is the edge's refusal of this code.
+    pub(super) fn is_refused(&self, as_code: Code) -> bool {
+        match self {
+            Self::Http { status, code } => {
+                *status == as_code.status().as_u16() && code.as_deref() == Some(as_code.as_str())
+            }
+            Self::StreamEnded { .. } | Self::Odd(_) => false,
+        }
+    }
+}
+
 impl Refusal {
     /// The verdict.
     pub(super) fn is_as_it_should_be(&self) -> bool {
         match (&self.answer, self.expected) {
-            (Answer::Http { status, code }, Expected::Refused(expected)) => {
-                !self.passed_on
-                    && *status == expected.status().as_u16()
-                    && code.as_deref() == Some(expected.as_str())
+            (answer @ Answer::Http { .. }, Expected::Refused(expected)) => {
+                !self.passed_on && answer.is_refused(expected)
             }
             (Answer::StreamEnded { .. }, Expected::StreamEnds) => true,
             (Answer::Odd(_), Expected::Refused(_) | Expected::StreamEnds)
