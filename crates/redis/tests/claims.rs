@@ -371,3 +371,54 @@ async fn a_session_that_has_ended_claims_nothing() {
     nodes[0].start_session(session).await.unwrap();
     assert_eq!(claim(&nodes[1], &within()).await, ClaimOutcome::Granted);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_is_noticed_without_any_nonce() {
+    let (server, clock) = (redis(), RealClock::start());
+    let store = fleet::node(fleet::single(&server), &clock, "node-a").await;
+    let forge = Forge::new(1, PLENTY);
+    let granted = async || claim(&store, &forge.claim(clock.now().wall, None)).await;
+    assert_eq!(granted().await, ClaimOutcome::Granted);
+    assert_eq!(granted().await, ClaimOutcome::Granted, "without asking");
+    let epoch = rate_key(&server, &forge).replace(":r:", ":e:");
+    let epoch = &epoch[..=epoch.find('}').unwrap()];
+    assert_eq!(server.command(&["DEL", epoch]).unwrap().text().unwrap(), "1");
+    until("the floor is raised", || async {
+        let _ = store.claim_nonce_and_rate(&forge.claim(clock.now().wall, None)).await;
+        store.replay_floor(forge.agent()).is_some()
+    })
+    .await;
+    // What another node raised is told along, too.
+    let floor = epoch.replace(":e:", ":f:");
+    let raised = store.replay_floor(forge.agent()).unwrap().plus(1_000);
+    server.command(&["SET", &floor, &raised.0.to_string()]).unwrap();
+    until("the floor is heard of", || async {
+        let _ = store.claim_nonce_and_rate(&forge.claim(clock.now().wall, None)).await;
+        store.replay_floor(forge.agent()) == Some(raised)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_violation_at_one_node_counts_at_all() {
+    let (server, clock) = (redis(), RealClock::start());
+    let nodes = fleet::three(&fleet::single(&server), &clock).await;
+    let forge = Forge::new(1, Rate { per_sec: 1, burst: 100 });
+    let ask = async |node: usize, nonce: Option<&str>| {
+        claim(&nodes[node], &forge.claim(clock.now().wall, nonce)).await
+    };
+    while ask(0, None).await == ClaimOutcome::Granted {}
+    let mut last = 0;
+    for _ in 0..4 {
+        let ClaimOutcome::RateLimited { retry_after_ms, .. } = ask(0, None).await else {
+            panic!("granted")
+        };
+        assert!(retry_after_ms > last, "{retry_after_ms} after {last}");
+        last = retry_after_ms;
+    }
+    until("the others know", || async {
+        let outcome = ask(1, Some("the-only-nonce")).await;
+        matches!(outcome, ClaimOutcome::RateLimited { retry_after_ms, .. } if retry_after_ms > last)
+    })
+    .await;
+}
