@@ -7,6 +7,13 @@
     reason = "tests may fail loudly"
 )]
 
+mod blocks;
+mod load;
 mod node;
 mod once;
+mod pushes;
+mod replay_loss;
 mod scene;
+mod sessions;
+mod stream;
+mod times;
