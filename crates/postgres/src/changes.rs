@@ -38,16 +38,19 @@ impl PostgresStore {
         Ok(())
     }
 
-    /// Removes what every node has long read. The newest of the old ones stays, so that whoever has
-    /// read up to it still finds its place.
+    /// Removes what every node has long read, some of it at a time. The newest of the old ones stays,
+    /// so that whoever has read up to it still finds its place.
     pub(crate) async fn prune_changes(
         &self,
         tx: &mut Transaction<'_, Postgres>,
     ) -> Result<(), StoreError> {
         self.query(
-            "DELETE FROM @.changes WHERE id < (
-                 SELECT max(id) FROM @.changes
-                 WHERE changed_at < clock_timestamp() - interval '1 day')",
+            "DELETE FROM @.changes WHERE id IN (
+                 SELECT id FROM @.changes
+                 WHERE id < (
+                     SELECT max(id) FROM @.changes
+                     WHERE changed_at < clock_timestamp() - interval '1 day')
+                 ORDER BY id LIMIT 1000)",
         )
         .execute(&mut **tx)
         .await

@@ -14,7 +14,7 @@ use crate::column;
 use crate::error::failed;
 
 /// The log of changes is pruned at the first beat and at every so many after it.
-const PRUNE_EVERY: u32 = 600;
+const PRUNE_EVERY: u32 = 60;
 
 /// Of the other nodes, one that is up and must not be up beside this one: a node counts as up for
 /// 10 s after its last beat.
@@ -25,8 +25,12 @@ const IN_THE_WAY: &str = "
           AND beat_at > clock_timestamp() - interval '10 seconds'
     ORDER BY beat_at DESC LIMIT 1";
 
-/// Those of them that are not up lose their place, so that none of them comes back beside this one.
-const DISPLACE: &str = "DELETE FROM @.nodes WHERE name <> $1 AND NOT (shares AND $2)";
+/// Those of them that are not up lose their place, so that none of them comes back beside this one;
+/// and so does whoever has not been heard of for a day.
+const DISPLACE: &str = "
+    DELETE FROM @.nodes
+    WHERE name <> $1
+          AND (NOT (shares AND $2) OR beat_at < clock_timestamp() - interval '1 day')";
 
 const TAKE_PLACE: &str = "
     INSERT INTO @.nodes (name, incarnation, shares, version, joined_at, beat_at)

@@ -75,7 +75,7 @@ pub struct PostgresOptions {
     pub budget: Duration,
     /// Whether a role that row-level security does not bind is refused, not only warned of.
     pub strict: bool,
-    /// The node that opens it.
+    /// The node that opens it: the one that joins, beats and leaves by it.
     pub node: NodeRow,
 }
 
