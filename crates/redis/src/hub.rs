@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use edgeward_core::time::{MonoMs, WallMs};
 use edgeward_store::StoreError;
-use redis::Pipeline;
+use redis::{Cmd, Pipeline, Value};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -47,7 +47,7 @@ pub(crate) trait Listener: Send + Sync {
 
 /// All servers together.
 pub(crate) struct Hub {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     topology: tokio::sync::Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -158,48 +158,72 @@ impl Shared {
         if done.covers(asked, link.serial) {
             return Ok(self.floors.of(bucket));
         }
-        let floor = self.renew(&[bucket], link, link.timeout).await?;
+        self.renew(&[bucket], link, link.timeout).await?.into_iter().try_for_each(|it| it.1)?;
         done.note(link.serial);
-        Ok(floor)
+        Ok(self.floors.of(bucket))
     }
 
-    /// Renews buckets in one write; the highest of their floors.
+    /// Renews buckets in one write, or two where the script is not known; each for itself.
     pub(crate) async fn renew(
         &self,
         buckets: &[Bucket],
         link: &Link,
         budget: Duration,
-    ) -> Result<Option<WallMs>, CallError> {
+    ) -> Result<Vec<(Bucket, Result<(), CallError>)>, CallError> {
+        let Some((first, others)) = buckets.split_first() else { return Ok(Vec::new()) };
+        // the first brings the text, so that the server knows it for the others
+        let mut pipeline = Pipeline::with_capacity(buckets.len());
+        pipeline.add_command(self.renewal(*first, link, true));
+        for bucket in others {
+            pipeline.add_command(self.renewal(*bucket, link, false));
+        }
+        let answers = link.call_each(&pipeline, budget).await?;
+        let mut renewed = Vec::with_capacity(buckets.len());
+        let mut unknown = Vec::new();
+        for (bucket, answer) in buckets.iter().zip(answers) {
+            if let Ok(Value::ServerError(_)) = answer {
+                unknown.push(*bucket);
+            } else {
+                renewed.push((*bucket, self.renewed(*bucket, link, answer)));
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(renewed);
+        }
+        let mut pipeline = Pipeline::with_capacity(unknown.len());
+        for bucket in &unknown {
+            pipeline.add_command(self.renewal(*bucket, link, true));
+        }
+        let answers = link.call_each(&pipeline, budget).await?;
+        renewed.extend(
+            unknown
+                .iter()
+                .zip(answers)
+                .map(|(bucket, answer)| (*bucket, self.renewed(*bucket, link, answer))),
+        );
+        Ok(renewed)
+    }
+
+    fn renewal(&self, bucket: Bucket, link: &Link, by_text: bool) -> Cmd {
         let options = &self.options;
         let known = self.floors.highest();
         let renewal = Renewal::new(&link.identity, known, options.ahead_ms, options.max_lag_ms);
-        let mut pipeline = Pipeline::with_capacity(buckets.len());
-        for (place, bucket) in buckets.iter().enumerate() {
-            // the first brings the text, so that the server knows it for the others
-            let command = renewal.command(
-                &self.keys,
-                *bucket,
-                self.last_clock(*bucket),
-                self.first_of(*bucket),
-                place == 0,
-            );
-            pipeline.add_command(command);
+        let (last_clock, first) = (self.last_clock(bucket), self.first_of(bucket));
+        renewal.command(&self.keys, bucket, last_clock, first, by_text)
+    }
+
+    fn renewed(
+        &self,
+        bucket: Bucket,
+        link: &Link,
+        answer: Result<Value, CallError>,
+    ) -> Result<(), CallError> {
+        let odd = || CallError::Odd { address: link.address.clone(), command: "EVAL" };
+        if let Some(floor) = answered(&answer?).ok_or_else(odd)? {
+            self.floors.note(bucket, floor);
         }
-        if pipeline.is_empty() {
-            return Ok(None);
-        }
-        let answers = link.call(&pipeline, budget).await?;
-        let mut highest = None;
-        for (bucket, answer) in buckets.iter().zip(&answers) {
-            let odd = || CallError::Odd { address: link.address.clone(), command: "EVAL" };
-            let floor = answered(answer).ok_or_else(odd)?;
-            if let Some(floor) = floor {
-                self.floors.note(*bucket, floor);
-            }
-            self.was_renewed(*bucket);
-            highest = highest.max(floor);
-        }
-        Ok(highest)
+        self.was_renewed(bucket);
+        Ok(())
     }
 }
 

@@ -10,7 +10,8 @@ use crate::start::StartError;
 /// The server at the other end of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standing {
-    /// `<run_id>/<master_replid>`: changes when the process does, and when it has been a replica.
+    /// `<run_id>/<master_replid>`: changes when the process does, and when it has been a replica. Once keys
+    /// have been evicted their number is appended, since nonces may have been among them.
     pub(crate) identity: String,
     role: String,
     policy: String,
@@ -20,7 +21,7 @@ pub(crate) struct Standing {
 }
 
 /// How many answers [`ask`] brings.
-pub(crate) const QUESTIONS: usize = 4;
+pub(crate) const QUESTIONS: usize = 5;
 
 /// How far the two clocks may be apart for the server to be used at all, in milliseconds. Readiness asks for
 /// much less; this keeps a clock that is years off from raising a floor that never comes down.
@@ -29,7 +30,7 @@ const APART_MS: u64 = 10_000;
 /// Adds what [`Standing::read`] reads the answers of. One `INFO` a section: several at once are newer than
 /// Redis 6.
 pub(crate) fn ask(pipeline: &mut Pipeline) {
-    for section in ["server", "replication", "memory"] {
+    for section in ["server", "replication", "memory", "stats"] {
         pipeline.cmd("INFO").arg(section);
     }
     pipeline.cmd("TIME");
@@ -55,17 +56,22 @@ impl<'a> Around<'a> {
 impl Standing {
     /// Reads the answers to [`ask`]; `None` when they are not what Redis answers.
     pub(crate) fn read(answers: &[Value], around: &Around<'_>) -> Option<Self> {
-        let [server, replication, memory, time] = answers else { return None };
+        let [server, replication, memory, stats, time] = answers else { return None };
         let server = text(server)?;
         let replication = text(replication)?;
         let memory = text(memory)?;
         let run_id = field(&server, "run_id")?;
         let replication_id = field(&replication, "master_replid")?;
+        let stats = text(stats)?;
+        let evicted: u64 = field(&stats, "evicted_keys")?.parse().ok()?;
         if run_id.is_empty() || replication_id.is_empty() {
             return None;
         }
         Some(Self {
-            identity: format!("{run_id}/{replication_id}"),
+            identity: match evicted {
+                0 => format!("{run_id}/{replication_id}"),
+                evicted => format!("{run_id}/{replication_id}/{evicted}"),
+            },
             role: field(&replication, "role")?.to_owned(),
             policy: field(&memory, "maxmemory_policy")?.to_owned(),
             mode: field(&server, "redis_mode").unwrap_or("standalone").to_owned(),
@@ -139,6 +145,7 @@ mod tests {
             verbatim("# Server\r\nredis_mode:standalone\r\nrun_id:abc\r\n".to_owned()),
             verbatim(format!("role:{role}\r\nmaster_replid:def\r\nmaster_replid2:0\r\n")),
             verbatim(format!("maxmemory_policy:{policy}\r\n")),
+            verbatim("# Stats\r\nevicted_keys:0\r\n".to_owned()),
             Value::Array(vec![bulk("1700000000"), bulk("250999")]),
         ]
     }
@@ -167,6 +174,15 @@ mod tests {
         assert!(matches!(usable("slave", "noeviction"), Err(StartError::NotPrimary { .. })));
         assert!(matches!(usable("master", "allkeys-lru"), Err(StartError::Evicts { .. })));
         assert!(matches!(usable("master", "volatile-ttl"), Err(StartError::Evicts { .. })));
+    }
+
+    #[test]
+    fn a_server_that_has_evicted_is_another() {
+        let clock = ManualClock::at(WallMs(0));
+        let mut answers = answers("master", "noeviction");
+        answers[3] = Value::BulkString(b"evicted_keys:12\r\n".to_vec());
+        let standing = Standing::read(&answers, &Around::asked(&clock)).expect("answers");
+        assert_eq!(standing.identity, "abc/def/12");
     }
 
     #[test]

@@ -70,23 +70,29 @@ impl Link {
     }
 
     /// [`Self::send`] with a budget of its own.
-    pub(crate) async fn call(
+    async fn call(&self, pipeline: &Pipeline, budget: Duration) -> Result<Vec<Value>, CallError> {
+        self.call_each(pipeline, budget).await?.into_iter().collect()
+    }
+
+    /// The same, where one refusal says nothing of the other commands.
+    pub(crate) async fn call_each(
         &self,
         pipeline: &Pipeline,
         budget: Duration,
-    ) -> Result<Vec<Value>, CallError> {
+    ) -> Result<Vec<Result<Value, CallError>>, CallError> {
         let values = self.line.send(pipeline, budget).await.map_err(|reason| {
             self.rediscover.notify_one();
             CallError::Broken { address: self.address.clone(), reason }
         })?;
-        for (value, command) in values.iter().zip(pipeline.cmd_iter()) {
-            if let Value::ServerError(error) = value
+        let answer = |(value, command): (Value, &Cmd)| {
+            if let Value::ServerError(error) = &value
                 && error.kind() != Some(ServerErrorKind::NoScript)
             {
                 return Err(self.refused(error, command));
             }
-        }
-        Ok(values)
+            Ok(value)
+        };
+        Ok(values.into_iter().zip(pipeline.cmd_iter()).map(answer).collect())
     }
 
     /// Runs a script by its SHA-1, with its text where the server does not know it. In strict mode what it
@@ -138,15 +144,11 @@ impl Link {
                     | ServerErrorKind::MasterDown
             )
         );
-        let elsewhere = matches!(
-            error.kind(),
-            Some(ServerErrorKind::Moved | ServerErrorKind::Ask | ServerErrorKind::ClusterDown)
-        );
         let refusal = CallError::refused(&self.address, error, command);
         if demoted {
             self.line.end(&refusal.to_string());
         }
-        if demoted || elsewhere {
+        if demoted || refusal.is_elsewhere() {
             self.rediscover.notify_one();
         }
         refusal
@@ -161,26 +163,51 @@ pub(crate) enum CallError {
     Broken { address: HostPort, reason: String },
     /// The server refuses.
     #[error("Redis at {address} refuses {command}: {said}")]
-    Refused {
-        address: HostPort,
-        command: String,
-        said: String,
-        /// For want of a permission.
-        not_permitted: bool,
-    },
+    Refused { address: HostPort, command: String, said: String, why: Refusal },
     /// The server answers something else.
     #[error("Redis at {address} answers {command} otherwise than Redis does")]
     Odd { address: HostPort, command: &'static str },
 }
 
+/// What a refusal has to do with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The user may not do it.
+    NotPermitted,
+    /// The slot is served by another node of the cluster, or just now by none.
+    Elsewhere,
+    /// Anything else.
+    Other,
+}
+
 impl CallError {
+    pub(crate) fn is_elsewhere(&self) -> bool {
+        matches!(self, Self::Refused { why: Refusal::Elsewhere, .. })
+    }
+
     pub(crate) fn refused(address: &HostPort, error: &ServerError, command: &Cmd) -> Self {
         let said = format!("{} {}", error.code(), error.details().unwrap_or_default());
-        // within a script it is a plain error
-        let not_permitted = error.kind() == Some(ServerErrorKind::NoPerm)
-            || said.contains("The user executing the script can't");
+        let elsewhere = matches!(
+            error.kind(),
+            Some(
+                ServerErrorKind::Moved
+                    | ServerErrorKind::Ask
+                    | ServerErrorKind::TryAgain
+                    | ServerErrorKind::ClusterDown
+            )
+        );
+        let why = if elsewhere {
+            Refusal::Elsewhere
+        } else if error.kind() == Some(ServerErrorKind::NoPerm)
+            // as it is put within a script
+            || said.contains("The user executing the script can't")
+        {
+            Refusal::NotPermitted
+        } else {
+            Refusal::Other
+        };
         let command = name_of(command);
-        Self::Refused { address: address.clone(), command, said, not_permitted }
+        Self::Refused { address: address.clone(), command, said, why }
     }
 }
 
@@ -196,12 +223,15 @@ impl From<CallError> for StartError {
             CallError::Broken { address, reason } => {
                 Self::Unreachable { address: address.to_string(), detail: reason }
             }
-            CallError::Refused { address, command, said, not_permitted: true } => {
+            CallError::Refused { address, command, said, why: Refusal::NotPermitted } => {
                 Self::NotPermitted { address: address.to_string(), command, detail: said }
             }
-            CallError::Refused { address, command, said, not_permitted: false } => {
-                Self::Odd { address: address.to_string(), detail: format!("{command}: {said}") }
-            }
+            CallError::Refused {
+                address,
+                command,
+                said,
+                why: Refusal::Elsewhere | Refusal::Other,
+            } => Self::Odd { address: address.to_string(), detail: format!("{command}: {said}") },
             CallError::Odd { address, command } => Self::Odd {
                 address: address.to_string(),
                 detail: format!("{command} is answered otherwise than Redis does"),

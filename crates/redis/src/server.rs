@@ -112,11 +112,12 @@ impl Server {
         address: &HostPort,
         buckets: Vec<Bucket>,
     ) -> Result<Self, StartError> {
-        let odd =
-            || StartError::Odd { address: address.to_string(), detail: "no bucket".to_owned() };
-        let canary_bucket = *buckets.first().ok_or_else(odd)?;
-        let canary = shared.keys.canary(&shared.options.node, canary_bucket);
         let serial = shared.next_serial();
+        // another one each time: a slot that is being moved takes no canary
+        let place = usize::try_from(serial).unwrap_or(0) % buckets.len().max(1);
+        let none = || StartError::NotCovered { missing: buckets.len() };
+        let canary_bucket = *buckets.get(place).ok_or_else(none)?;
+        let canary = shared.keys.canary(&shared.options.node, canary_bucket);
         let health = Arc::new(Health::new(0));
         let flushed = Arc::new(Notify::new());
         let inbox = Inbox {
@@ -140,11 +141,14 @@ impl Server {
             strict: shared.options.strict,
             rediscover: Arc::clone(&shared.rediscover),
         });
-        shared.renew(&buckets, &link, STEP).await?;
+        let here = renewed_here(shared, &buckets, &link).await?;
+        if here.is_empty() {
+            return Err(none());
+        }
         health.measured(standing.clock_ahead_ms);
-        shared.measured(&buckets, standing.clock_ahead_ms);
+        shared.measured(&here, standing.clock_ahead_ms);
         let push = have_changes_told(shared, &link).await?;
-        shared.open(&link, &health, &buckets, push);
+        shared.open(&link, &health, &here, push);
         Ok(Self { link, health, buckets, push, canary, canary_bucket, flushed })
     }
 
@@ -193,7 +197,7 @@ impl Server {
                         self.reassign(shared, now).await
                     }
                 },
-                () = self.flushed.notified() => self.renew(shared, &self.buckets).await,
+                () = self.flushed.notified() => self.renew(shared, &self.buckets).await.map(drop),
                 _ = beats.tick() => self.beat(shared).await,
             };
             if let Err(end) = next {
@@ -215,19 +219,24 @@ impl Server {
                 "the bucket that it is watched by lies elsewhere now".to_owned(),
             ));
         }
-        let added: Vec<_> =
-            now.buckets.iter().copied().filter(|bucket| !self.buckets.contains(bucket)).collect();
-        self.renew(shared, &added).await?;
-        shared.open(&self.link, &self.health, &added, self.push);
         self.buckets = now.buckets;
+        self.admit(shared).await
+    }
+
+    /// Opens those of the buckets that are not open but can be.
+    async fn admit(&self, shared: &Shared) -> Result<(), End> {
+        let serial = self.link.serial;
+        let missing: Vec<_> =
+            self.buckets.iter().copied().filter(|it| !shared.is_open(*it, serial)).collect();
+        let here = self.renew(shared, &missing).await?;
+        shared.measured(&here, self.health.clock_ahead_ms());
+        shared.open(&self.link, &self.health, &here, self.push);
         Ok(())
     }
 
-    async fn renew(&self, shared: &Shared, buckets: &[Bucket]) -> Result<(), End> {
-        match shared.renew(buckets, &self.link, STEP).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(End::Lost(error.to_string())),
-        }
+    async fn renew(&self, shared: &Shared, buckets: &[Bucket]) -> Result<Vec<Bucket>, End> {
+        let renewed = renewed_here(shared, buckets, &self.link).await;
+        renewed.map_err(|error| End::Lost(error.to_string()))
     }
 
     /// Asks the server once more who it is, and has it tell something that must arrive.
@@ -260,12 +269,31 @@ impl Server {
         }
         usable(&standing, shared, address).map_err(End::Unusable)?;
         if standing.identity != self.link.identity {
-            return Err(End::Lost("it has become another server".to_owned()));
+            return Err(End::Lost("it may have forgotten what it knew".to_owned()));
         }
         self.health.measured(standing.clock_ahead_ms);
+        self.admit(shared).await?;
         shared.measured(&self.buckets, standing.clock_ahead_ms);
         Ok(())
     }
+}
+
+/// Renews buckets; those that this server serves.
+async fn renewed_here(
+    shared: &Shared,
+    buckets: &[Bucket],
+    link: &Link,
+) -> Result<Vec<Bucket>, CallError> {
+    let mut here = Vec::with_capacity(buckets.len());
+    for (bucket, renewed) in shared.renew(buckets, link, STEP).await? {
+        match renewed {
+            Ok(()) => here.push(bucket),
+            // its slot is on the way; the map will say, or the next beat
+            Err(error) if error.is_elsewhere() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(here)
 }
 
 /// Chooses the database, asks a server who it is, and gives it our name, which it may decline.

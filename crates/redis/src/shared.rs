@@ -135,6 +135,11 @@ impl Shared {
         self.buckets.get(bucket.index())?.link.load_full()
     }
 
+    /// Whether the bucket is open over this link.
+    pub(crate) fn is_open(&self, bucket: Bucket, serial: u64) -> bool {
+        self.link(bucket).is_some_and(|link| link.serial == serial)
+    }
+
     /// All open links.
     pub(crate) fn links(&self) -> Vec<Arc<Link>> {
         self.open.load().iter().map(|server| Arc::clone(&server.link)).collect()
@@ -174,8 +179,11 @@ impl Shared {
         buckets: &[Bucket],
         push: Push,
     ) {
+        if buckets.is_empty() {
+            return;
+        }
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        self.take(|server, bucket| server.link.serial != link.serial && buckets.contains(&bucket));
+        self.take(|_, bucket| buckets.contains(&bucket));
         for state in buckets.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
             state.link.store(Some(Arc::clone(link)));
         }

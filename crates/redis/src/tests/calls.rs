@@ -177,3 +177,19 @@ async fn a_stopped_hub_has_closed_everything_and_leaves_no_connection() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn buckets_that_went_elsewhere_and_came_back_are_opened_again() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let (hub, recorder) = started(options_of(server.address()), FirstStart::Fresh).await;
+    recorder.forget();
+    // as when a map is followed that was wrong, and right again before the task has looked
+    hub.shared.close_elsewhere(|it| (it == bucket(7)).then(|| at(server.address())));
+    assert!(hub.link(bucket(0)).is_err() && hub.link(bucket(7)).is_ok());
+    until("back", || all().iter().all(|bucket| hub.link(*bucket).is_ok())).await;
+    let others: Vec<Bucket> = all().into_iter().filter(|it| *it != bucket(7)).collect();
+    let told = [Event::Closed(others.clone()), Event::Opened(others, Push::Tracking)];
+    until("told", || recorder.events().len() == 2).await;
+    assert_eq!(recorder.events(), told);
+    hub.stop().await;
+}

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use edgeward_services::{RedisCluster, RedisOptions as ServerOptions};
+use edgeward_services::{Redis, RedisCluster, RedisOptions as ServerOptions};
 
 use super::*;
 use crate::start::StartError;
@@ -107,6 +107,41 @@ async fn a_slot_that_moves_takes_its_bucket_along() {
     let link = hub.link(moving).expect("a link");
     hub.renew(moving, &link).await.expect("it works there");
     assert!(all_is_well(&hub, &cluster));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_is_on_the_way_is_unavailable_and_takes_nothing_else_along() {
+    let cluster = RedisCluster::start(ServerOptions::default(), 3, 0).expect("a cluster");
+    let (hub, _) = started(options_for(&cluster), FirstStart::Fresh).await;
+    let moving = bucket(40);
+    let slot = moving.slot().to_string();
+    let from = cluster.owner(moving.slot()).expect("an owner");
+    let to = cluster.nodes().iter().find(|node| node.address() != from.address()).expect("another");
+    let id =
+        |node: &Redis| node.command(&["CLUSTER", "MYID"]).expect("MYID").text().expect("an id");
+    for key in ["e", "f", "t"].map(|letter| format!("edgeward:{letter}:{}", moving.tag())) {
+        from.command(&["DEL", &key]).expect("moved, as it were");
+    }
+    to.command(&["CLUSTER", "SETSLOT", &slot, "IMPORTING", &id(from)]).expect("importing");
+    from.command(&["CLUSTER", "SETSLOT", &slot, "MIGRATING", &id(to)]).expect("migrating");
+    let link = hub.link(moving).expect("a link");
+    let renewed = hub.renew(moving, &link).await;
+    assert!(renewed.is_err(), "{renewed:?}");
+    // a new connection meanwhile opens all others, and this one once it has arrived
+    from.command(&["CLIENT", "KILL", "TYPE", "normal"]).expect("killed");
+    until("all others", || {
+        let its =
+            |it: &Bucket| cluster.owner(it.slot()).is_ok_and(|it| it.address() == from.address());
+        all()
+            .iter()
+            .filter(|it| its(it))
+            .all(|it| hub.link(*it).is_ok_and(|it| it.serial != link.serial) == (*it != moving))
+    })
+    .await;
+    from.command(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).expect("stays");
+    to.command(&["CLUSTER", "SETSLOT", &slot, "STABLE"]).expect("stays");
+    until("this one too", || hub.link(moving).is_ok()).await;
     hub.stop().await;
 }
 

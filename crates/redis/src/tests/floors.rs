@@ -200,6 +200,26 @@ async fn a_primary_that_was_a_replica_meanwhile_is_another_server() {
     hub.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_evicted_raises_every_floor_though_the_server_is_the_same() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let (hub, _) = started(options_of(server.address()), FirstStart::Fresh).await;
+    let old = hub.link(bucket(0)).expect("a link").identity().to_owned();
+    for number in 0..50 {
+        server.command(&["SET", &format!("other:{number}"), &"x".repeat(10_000)]).expect("SET");
+    }
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "allkeys-random"]).expect("set");
+    server.command(&["CONFIG", "SET", "maxmemory", "1"]).expect("set");
+    until("some are evicted", || server.info("evicted_keys").is_ok_and(|count| count != "0")).await;
+    server.command(&["CONFIG", "SET", "maxmemory", "0"]).expect("set");
+    server.command(&["CONFIG", "SET", "maxmemory-policy", "noeviction"]).expect("set");
+    let evicted = server.info("evicted_keys").expect("a number");
+    let link = another(&hub, &old).await;
+    assert_eq!(link.identity(), format!("{old}/{evicted}"));
+    assert!(floors(&hub).iter().all(Option::is_some));
+    hub.stop().await;
+}
+
 fn hub_clock() -> u64 {
     machine_clock().now().wall.0
 }

@@ -60,7 +60,8 @@ impl Atlas {
     async fn map(&self) -> Result<Map, StartError> {
         let links = self.shared.links();
         let answers = join_all(links.iter().map(|link| async {
-            let answers = link.call(&question(), link.timeout).await?;
+            let asked = link.call_each(&question(), link.timeout).await?;
+            let answers: Vec<Value> = asked.into_iter().collect::<Result<_, _>>()?;
             read(&answers, &link.address)
         }))
         .await;
