@@ -18,8 +18,8 @@ use edgeward_postgres::{Listen, PostgresOptions, PostgresStore};
 use edgeward_store::StoreError;
 use edgeward_store::conformance::Seeds;
 use edgeward_store::durable::{
-    Continuity as _, Enrollments as _, KeyPurpose, KeyRows as _, KeyStatus, LastRun, Redeemed,
-    Sealed, SigningKeyRow, Standings as _,
+    Agents as _, Continuity as _, Enrollments as _, KeyPurpose, KeyRows as _, KeyStatus, LastRun,
+    Redeemed, Sealed, SecretStatus, SigningKeyRow, Standings as _,
 };
 use edgeward_store::fleet::{ChangeId, Changed, Changes as _, Joined, NodeRow, Nodes as _};
 use support::{Database, node_row, open, options, until};
@@ -153,6 +153,35 @@ async fn whoever_asks_again_and_again_misses_none() {
         let agent = Changed::Agent(Seeds::agent(number, 1).id);
         assert_eq!(seen.iter().filter(|changed| **changed == agent).count(), 2, "{number}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_agent_is_read_with_the_secrets_of_its_epoch() {
+    let database = Database::fresh().await;
+    let writer = database.open("node-1").await;
+    let reader = database.open("node-2").await;
+    let id = Seeds::agent(1, 1).id;
+    let writing = tokio::spawn(async move {
+        for version in 1..=80 {
+            let code = u64::from(version);
+            let mut row = Seeds::enrollment(code, "owner");
+            row.agent = (version > 1).then_some(id);
+            writer.start_enrollment(row, Seeds::started(1)).await.unwrap();
+            let (code, agent) = (Seeds::code(code), Seeds::agent(1, version));
+            writer
+                .redeem_code(&code, agent, None, Seeds::completed(1), Seeds::now())
+                .await
+                .unwrap();
+        }
+    });
+    while !writing.is_finished() {
+        if let Some(agent) = reader.agent(id).await.unwrap() {
+            let active = agent.secrets.iter().filter(|s| s.status == SecretStatus::Active);
+            let active: Vec<_> = active.map(|secret| u64::from(secret.version)).collect();
+            assert_eq!(active, [agent.epoch]);
+        }
+    }
+    writing.await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
