@@ -7,7 +7,9 @@
     reason = "tests may fail loudly"
 )]
 
+use std::fs::{self, Permissions};
 use std::future::Future;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -17,6 +19,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
+const README: &str = include_str!("../../../README.md");
 /// Far beyond what a demo takes on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -45,6 +48,27 @@ fn demo(room: &TempDir, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_edgeward"));
     command.arg("demo").args(args).env("TMPDIR", room.path()).kill_on_drop(true);
     command
+}
+
+/// Whether a Postgres and a Redis may be started here.
+fn with_services() -> bool {
+    std::env::var_os("EDGEWARD_EMBEDDED").is_none()
+}
+
+/// A temporary folder that Postgres, too, may pass through: started by root, it is another user.
+fn open_room() -> TempDir {
+    let room = tempfile::tempdir().unwrap();
+    fs::set_permissions(room.path(), Permissions::from_mode(0o755)).unwrap();
+    room
+}
+
+/// The names of the steps in what a demo prints, in their order, and how many lines it counts.
+fn steps(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix("ok     "))
+        .filter(|line| !line.starts_with(' '))
+        .map(|line| line.get(..24).unwrap_or(line).trim_end())
+        .collect()
 }
 
 async fn run(mut command: Command) -> (Output, String) {
@@ -213,5 +237,63 @@ async fn an_address_that_is_taken_fails_with_a_line_that_says_so() {
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("FAILED the edge"), "{text}");
     assert!(text.contains("cannot be bound"), "{text}");
+    assert!(is_empty(room.path()));
+}
+
+#[tokio::test]
+async fn three_edges_act_as_one_line_by_line_as_the_readme_shows_and_nothing_is_left() {
+    if !with_services() {
+        return;
+    }
+    let room = open_room();
+    let (output, text) = run(demo(&room, &["--cluster", "--once"])).await;
+
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(!text.contains("FAILED"), "{text}");
+    for (step, found) in [
+        ("calls in turn", "100 at each edge"),
+        ("a replay elsewhere", "401 nonce_replayed at edge 2 and edge 3"),
+        ("the same bytes at once", "one passed each time"),
+        ("a session's end", "its stream at edge 3 was cut"),
+        ("agents block", "all refuse"),
+        ("Redis killed", "each 503"),
+        ("Redis back, empty", "none passed"),
+    ] {
+        let line = text.lines().find(|line| line.starts_with(&format!("ok     {step} ")));
+        assert!(line.is_some_and(|line| line.contains(found)), "{step}: {text}");
+    }
+    for (sent, came_back) in REFUSALS {
+        let line = text.lines().find(|line| line.starts_with(&format!("ok      {sent} ")));
+        assert!(line.is_some_and(|line| line.contains(came_back)), "{sent}: {text}");
+    }
+    let page = README.split("```").find(|block| block.contains("its session elsewhere")).unwrap();
+    assert!(steps(page).len() > 15, "{page}");
+    assert_eq!(steps(page), steps(&text));
+    assert!(is_empty(room.path()));
+}
+
+#[tokio::test]
+async fn three_edges_that_are_stopped_while_redis_is_down_leave_nothing() {
+    if !with_services() {
+        return;
+    }
+    let room = open_room();
+    let mut running = Running::start(demo(&room, &["--cluster", "--once"]));
+    running.says("Redis killed").await;
+    assert!(!is_empty(room.path()));
+    assert_eq!(running.stop("TERM").await, Some(1), "{:?}", running.seen);
+    assert!(is_empty(room.path()));
+}
+
+#[tokio::test]
+async fn a_program_that_is_missing_is_named_with_its_package() {
+    let room = tempfile::tempdir().unwrap();
+    let mut command = demo(&room, &["--cluster", "--once"]);
+    command.env("PATH", room.path());
+    let (output, text) = run(command).await;
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let failed = text.lines().find(|line| line.starts_with("FAILED")).unwrap();
+    assert!(failed.contains("redis-server is not here: install Debian's redis-server"), "{text}");
     assert!(is_empty(room.path()));
 }

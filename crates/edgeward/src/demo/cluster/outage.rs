@@ -110,20 +110,19 @@ pub(super) async fn restart(
 /// Calls until each edge lets the agent in; how long that took, and the calls that passed.
 async fn come_back(cluster: &Cluster, agent: &Agent) -> anyhow::Result<(Duration, u64)> {
     let started = SystemClock::instant();
-    // The client waits as it is told, and opens a session in place of the one that is lost.
-    until("served again", BACK_WITHIN, async || {
-        let called = agent.call(Method::GET, HELLO, HeaderMap::new(), "").await;
-        Ok(called.is_ok_and(|answer| answer.status() == StatusCode::OK))
-    })
-    .await?;
-    let holder = Holder::of(agent)?;
+    let by_secret = Holder { credentials: agent.credentials(), session: None };
     for node in &cluster.edges {
         until("served again", BACK_WITHIN, async || {
-            Ok(node.caller.answer(&holder.hello()?).await.is_passed())
+            Ok(node.caller.answer(&by_secret.hello()?).await.is_passed())
         })
         .await?;
     }
-    Ok((started.elapsed(), 1 + cluster.edges.len() as u64))
+    let after = started.elapsed();
+    // The client finds its session gone, and opens another one.
+    let answer = agent.call(Method::GET, HELLO, HeaderMap::new(), "").await?;
+    let status = answer.status();
+    anyhow::ensure!(status == StatusCode::OK, "in a new session: {status}");
+    Ok((after, 1 + cluster.edges.len() as u64))
 }
 
 /// What came of sending captured requests again.

@@ -28,9 +28,8 @@ pub(super) struct Services {
 impl Services {
     /// Starts both, in folders of their own.
     pub(super) async fn start() -> anyhow::Result<(Self, String)> {
-        let postgres = blocking(Postgres::start);
-        let redis = blocking(|| Redis::start(RedisOptions::default()));
-        let (postgres, redis) = tokio::try_join!(postgres, redis)?;
+        let redis = blocking(|| Redis::start(RedisOptions::default())).await?;
+        let postgres = blocking(Postgres::start).await?;
         let found = format!("PostgreSQL at {}, Redis at {}", postgres.address(), redis.address());
         Ok((Self { postgres: Arc::new(postgres), redis: Arc::new(redis) }, found))
     }
