@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use edgeward_admin::AdminClient;
 use edgeward_edge::clock::SystemClock;
-use edgeward_testkit::{AsDoor, Door, soon};
+use edgeward_testkit::{AsDoor, Door, eventually, soon};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -168,6 +168,11 @@ impl Node {
     pub(crate) async fn health(&self) -> String {
         let answer = self.door.get(&self.door.path("/agent/healthz")).await;
         answer.json::<Value>()["status"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits until it says that it takes requests.
+    pub(crate) async fn takes_requests(&self) {
+        eventually("a node that takes requests", async || self.health().await == "ok").await;
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use edgeward_postgres::{DatabaseUrl, SchemaName};
 use edgeward_services::{Postgres, Redis, RedisCluster, RedisOptions, RedisWithSentinel};
 use edgeward_testkit::edge::{AUDIENCE, PUBLIC_URL};
-use edgeward_testkit::{Agent, Upstream, eventually, owner};
+use edgeward_testkit::{Agent, Upstream, owner};
 use tempfile::TempDir;
 
 use crate::node::{Node, Plan};
@@ -21,6 +21,8 @@ pub(crate) enum Shared {
     Sentinel(RedisWithSentinel),
     /// Three primaries.
     Cluster(RedisCluster),
+    /// Nowhere: each node remembers by itself.
+    Nothing,
 }
 
 impl Shared {
@@ -33,18 +35,19 @@ impl Shared {
     }
 
     /// `EDGE_REDIS_URL`.
-    pub(crate) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> Option<String> {
         let list = |addresses: Vec<SocketAddr>| {
             addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
         };
-        match self {
+        Some(match self {
             Self::Single(redis) => redis.url(),
             Self::Sentinel(sentinel) => {
                 let sentinels = list(sentinel.sentinel_addresses());
                 format!("redis-sentinel://{sentinels}/{}", sentinel.master_name())
             }
             Self::Cluster(cluster) => format!("redis-cluster://{}", list(cluster.addresses())),
-        }
+            Self::Nothing => return None,
+        })
     }
 
     /// The one Redis.
@@ -52,6 +55,15 @@ impl Shared {
         match self {
             Self::Single(redis) => redis,
             Self::Sentinel(_) | Self::Cluster(_) => panic!("there is more than one"),
+            Self::Nothing => panic!("there is none"),
+        }
+    }
+
+    /// The servers under sentinels.
+    pub(crate) fn sentinel(&self) -> &RedisWithSentinel {
+        match self {
+            Self::Sentinel(servers) => servers,
+            Self::Single(_) | Self::Cluster(_) | Self::Nothing => panic!("there are no sentinels"),
         }
     }
 }
@@ -96,7 +108,7 @@ impl Scene {
         let kek = tempfile::tempdir().unwrap();
         let name = database.rsplit('/').next().unwrap();
         let url = postgres.url_for("edgeward_edge", PASSWORD, name);
-        let plan = change(plan(&upstream, &kek, &url, Some(&shared.url())));
+        let plan = change(plan(&upstream, &kek, &url, shared.url().as_deref()));
         let mut scene = Self { nodes: Vec::new(), upstream, shared, database, plan, _kek: kek };
         for _ in 0..nodes {
             scene.add_node().await;
@@ -107,7 +119,7 @@ impl Scene {
     /// Another node.
     pub(crate) async fn add_node(&mut self) {
         let node = self.plan.start().await;
-        eventually("a node that takes requests", async || node.health().await == "ok").await;
+        node.takes_requests().await;
         self.nodes.push(node);
     }
 

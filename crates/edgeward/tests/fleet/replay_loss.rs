@@ -1,0 +1,201 @@
+//! Nothing that was accepted is accepted again when the memory of nonces is lost.
+
+use std::time::Duration;
+
+use edgeward_services::{Redis, RedisOptions, RedisWithSentinel};
+use edgeward_testkit::Agent;
+use futures_util::future::join_all;
+
+use crate::load::{Load, Replays, doubles};
+use crate::node::Plan;
+use crate::scene::{Scene, Shared};
+use crate::times::{Times, proof};
+
+/// How far ahead a stamp may be: the usual in the long form, so that the proof tells the usual wait.
+fn ahead_ms() -> i64 {
+    if std::env::var_os("EDGEWARD_FULL").is_some() { 5_000 } else { 500 }
+}
+
+/// How often each loss happens (`EDGEWARD_LOSSES`).
+fn losses() -> usize {
+    std::env::var("EDGEWARD_LOSSES").map_or(1, |text| text.parse().unwrap())
+}
+
+/// Agents at nodes that lose their memory again and again.
+pub(crate) struct Trial {
+    pub(crate) scene: Scene,
+    agents: Vec<Agent>,
+    outages: Times,
+    accepted: usize,
+    replays: Replays,
+    doubles: usize,
+}
+
+impl Trial {
+    pub(crate) async fn start(shared: Shared, change: impl FnOnce(Plan) -> Plan) -> Self {
+        let change = |plan: Plan| change(plan.set("AGENT_HMAC_AHEAD_MS", ahead_ms()));
+        Self::on(Scene::start(2, shared, change).await).await
+    }
+
+    pub(crate) async fn on(scene: Scene) -> Self {
+        let agents = join_all((0..4).map(|_| scene.agent())).await;
+        scene.upstream.take();
+        Self {
+            scene,
+            agents,
+            outages: Times::default(),
+            accepted: 0,
+            replays: Replays::default(),
+            doubles: 0,
+        }
+    }
+
+    /// One loss, under load and under attack.
+    pub(crate) async fn over(&mut self, loss: impl AsyncFnOnce(&Scene, &Load)) {
+        let load = Load::start(&self.scene.nodes, &self.agents, ahead_ms());
+        load.goes_on(20).await;
+        let attack = load.attack();
+        loss(&self.scene, &load).await;
+        load.goes_on(1).await;
+        let mut replays = attack.end().await;
+        let (kept, outage) = load.end().await;
+        replays.extend(Replays::of(&kept, &self.scene.nodes).await);
+        self.outages.extend([outage]);
+        self.accepted += kept.len();
+        self.replays.extend(replays);
+        self.doubles += doubles(&self.scene.upstream);
+    }
+
+    /// Tells the proof; how many passed twice.
+    pub(crate) fn tell(&self, name: &str) -> usize {
+        let Self { accepted, replays, doubles, outages, .. } = self;
+        assert!(replays.answered > *accepted, "not everything was replayed");
+        proof(
+            name,
+            format!(
+                "{accepted} accepted, {replays}, {doubles} twice at the upstream; honest agents were refused for {outages}"
+            ),
+        );
+        assert!(*doubles <= replays.passed, "more came twice than passed twice");
+        replays.passed.max(*doubles)
+    }
+}
+
+/// Has a server do something that takes a while.
+pub(crate) fn order<T>(what: impl FnOnce() -> T) -> T {
+    tokio::task::block_in_place(what)
+}
+
+async fn loses(name: &str, options: RedisOptions, loss: impl AsyncFn(&Redis, &Load)) {
+    let redis = Redis::start(options).unwrap();
+    let change = |plan: Plan| plan.set("EDGE_REDIS_MAX_LAG_MS", 0);
+    let mut trial = Trial::start(Shared::Single(redis), change).await;
+    for _ in 0..losses() {
+        trial.over(async |scene, load| loss(scene.shared.redis(), load).await).await;
+    }
+    assert_eq!(trial.tell(name), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_killed_and_starts_empty() {
+    let kill = async |redis: &Redis, _: &Load| {
+        order(|| redis.kill()).unwrap();
+        order(|| redis.restart()).unwrap();
+    };
+    loses("Redis killed and started empty", RedisOptions::default(), kill).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_is_flushed() {
+    let flush = async |redis: &Redis, _: &Load| {
+        order(|| redis.command(&["FLUSHALL"])).unwrap();
+    };
+    loses("FLUSHALL", RedisOptions::default(), flush).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_redis_that_comes_back_as_it_was_a_while_ago() {
+    let back = async |redis: &Redis, load: &Load| {
+        order(|| redis.command(&["SAVE"])).unwrap();
+        load.goes_on(20).await;
+        order(|| redis.kill()).unwrap();
+        order(|| redis.restart()).unwrap();
+    };
+    let options = RedisOptions { snapshots: true, ..Default::default() };
+    loses("Redis killed and started from an old dump", options, back).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_and_redis_that_are_killed_together() {
+    let redis = Redis::start(RedisOptions::default()).unwrap();
+    let mut trial = Trial::start(Shared::Single(redis), |plan| plan).await;
+    let load = Load::start(&trial.scene.nodes, &trial.agents, ahead_ms());
+    load.goes_on(20).await;
+    let (kept, _) = load.end().await;
+    let redis = trial.scene.shared.redis();
+    order(|| redis.kill()).unwrap();
+    for node in &mut trial.scene.nodes {
+        node.kill().await;
+    }
+    order(|| redis.restart()).unwrap();
+    for node in &mut trial.scene.nodes {
+        node.restart().await;
+    }
+    let while_starting = Replays::of(&kept, &trial.scene.nodes).await;
+    for node in &trial.scene.nodes {
+        node.takes_requests().await;
+    }
+    let afterwards = Replays::of(&kept, &trial.scene.nodes).await;
+    assert_eq!((while_starting.passed, afterwards.passed), (0, 0));
+    assert_eq!(doubles(&trial.scene.upstream), 0);
+}
+
+/// Two servers that take writes only while the replica follows within a second.
+pub(crate) fn only_with_a_replica() -> Vec<String> {
+    ["min-replicas-to-write 1", "min-replicas-max-lag 1"].map(str::to_owned).into()
+}
+
+/// From half a second to three.
+fn gap(turn: usize) -> Duration {
+    let part = if losses() > 1 { turn as f64 / (losses() - 1) as f64 } else { 0.2 };
+    Duration::from_millis((500.0 + 2_500.0 * part) as u64)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_was_cut_off_and_takes_over() {
+    let options = RedisOptions { config: only_with_a_replica(), ..Default::default() };
+    let shared = Shared::Sentinel(order(|| RedisWithSentinel::start(options)).unwrap());
+    let lag = |plan: Plan| plan.set("EDGE_REDIS_MAX_LAG_MS", 1_000);
+    let mut trial = Trial::start(shared, lag).await;
+    for turn in 0..losses() {
+        trial
+            .over(async |scene, _| {
+                let servers = scene.shared.sentinel();
+                let old = order(|| {
+                    servers.settle().unwrap();
+                    servers.part_replica().unwrap();
+                    servers.primary().unwrap()
+                });
+                // what is written in this time is lost
+                tokio::time::sleep(gap(turn)).await;
+                order(|| {
+                    let t = tokio::time::Instant::now();
+                    old.kill().unwrap();
+                    let new = servers.next_primary(old.address()).unwrap();
+                    eprintln!("next {:?}", t.elapsed());
+                    old.restart().unwrap();
+                    eprintln!("restarted {:?}", t.elapsed());
+                    old.wait_for("role", "slave").unwrap();
+                    eprintln!("slave {:?}", t.elapsed());
+                    old.wait_for("master_link_status", "up").unwrap();
+                    eprintln!("up {:?}", t.elapsed());
+                    new.wait_for("min_slaves_good_slaves", "1").unwrap();
+                    eprintln!("good {:?}", t.elapsed());
+                });
+            })
+            .await;
+        order(|| trial.scene.shared.sentinel().join_replica()).unwrap();
+    }
+    let name = "a failover to a replica that was cut off 0.5 to 3 s before";
+    assert_eq!(trial.tell(name), 0);
+}
