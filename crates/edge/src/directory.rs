@@ -4,8 +4,9 @@
 //! An agent's record is kept with its secrets as they lie in the database, sealed. They are opened
 //! where one has to be checked against, and kept open for as long as the deployment allows.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use edgeward_core::address::AddressList;
 use edgeward_core::record::{Agent, Fact, Secret};
@@ -70,6 +71,8 @@ pub(crate) struct Directory {
     sealer: Arc<Sealer>,
     keep: Keep,
     entries: Cache<AgentId, Entry>,
+    /// Records whose secrets are in the clear, by when they were opened.
+    open: Mutex<VecDeque<(MonoMs, Weak<Known>)>>,
     /// Raised by every [`Directory::forget`]: what was read before it is not answered after it.
     changes: [AtomicU64; CHANGES],
 }
@@ -77,7 +80,8 @@ pub(crate) struct Directory {
 impl Directory {
     pub(crate) fn new(durable: Arc<dyn Durable>, sealer: Arc<Sealer>, keep: Keep) -> Self {
         let changes = [const { AtomicU64::new(0) }; CHANGES];
-        Self { durable, sealer, keep, entries: Cache::new(AGENTS), changes }
+        let (entries, open) = (Cache::new(AGENTS), Mutex::default());
+        Self { durable, sealer, keep, entries, open, changes }
     }
 
     /// The agent, from memory if it was read lately.
@@ -105,6 +109,26 @@ impl Directory {
     pub(crate) fn forget(&self, id: AgentId) {
         self.changes_of(id).fetch_add(1, Ordering::AcqRel);
         self.entries.remove(&id);
+    }
+
+    /// Drops secrets that were in the clear for as long as they may be. To be called every second.
+    pub(crate) fn sweep(&self, now: MonoMs) {
+        loop {
+            let mut open = lock(&self.open);
+            match open.front() {
+                Some((since, _)) if now.since(*since) >= self.keep.secrets_ms => {}
+                Some(_) | None => return,
+            }
+            let known = open.pop_front().and_then(|(_, known)| known.upgrade());
+            drop(open);
+            if let Some(known) = known {
+                let mut kept = lock(&known.open);
+                if kept.as_ref().is_some_and(|(_, since)| now.since(*since) >= self.keep.secrets_ms)
+                {
+                    *kept = None;
+                }
+            }
+        }
     }
 
     /// Forgets everything: changes may have been missed.
@@ -154,9 +178,8 @@ impl Directory {
     }
 
     /// The agent with its secrets in the clear.
-    fn opened(&self, known: &Known, now: MonoMs) -> Result<Arc<Agent>, Failed> {
-        let kept = || known.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((agent, since)) = &*kept()
+    fn opened(&self, known: &Arc<Known>, now: MonoMs) -> Result<Arc<Agent>, Failed> {
+        if let Some((agent, since)) = &*lock(&known.open)
             && now.since(*since) < self.keep.secrets_ms
         {
             return Ok(Arc::clone(agent));
@@ -179,7 +202,8 @@ impl Directory {
             .collect::<Result<Vec<_>, Failed>>()?;
         let agent = Arc::new(Agent { secrets: secrets.into(), ..Agent::clone(&known.bare) });
         if self.keep.secrets_ms > 0 {
-            *kept() = Some((Arc::clone(&agent), now));
+            *lock(&known.open) = Some((Arc::clone(&agent), now));
+            lock(&self.open).push_back((now, Arc::downgrade(known)));
         }
         Ok(agent)
     }
@@ -203,6 +227,11 @@ impl Known {
         };
         Self { row, bare: Arc::new(bare), open: Mutex::new(None) }
     }
+}
+
+/// No panic can happen between the changes that belong together.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Until when a version is taken; `None` for one that is not taken at all.
@@ -321,6 +350,96 @@ mod tests {
         *durable.agent.lock().unwrap() = Some(row(2));
         directory.forget(id());
         directory.entries.insert(id(), old);
+        assert_eq!(epoch(directory.look(id(), Secrets::Left, clock.now()).await), Some(2));
+    }
+    /// A sealed secret that opens, in the row of the agent of these tests.
+    fn with_secret(sealer: &Sealer) -> AgentRow {
+        let secret = AgentSecret::from_random(&[3; 32]);
+        let text = secret.expose().as_bytes();
+        let sealed = sealer.seal(Purpose::AgentSecret, id().as_bytes(), 4, text).unwrap();
+        let secret = SecretRow {
+            version: 4,
+            sealed,
+            fingerprint: secret.fingerprint(),
+            status: SecretStatus::Active,
+            activated_at: None,
+            grace_until: None,
+            expires_at: WallMs(u64::MAX),
+        };
+        AgentRow { secrets: vec![secret], ..row(1) }
+    }
+
+    fn versions(fact: Fact<Arc<Agent>>) -> (Option<u32>, Vec<u32>) {
+        let Fact::Answered(Some(agent)) = fact else { panic!("there is one") };
+        (agent.newest_version, agent.secrets.iter().map(|secret| secret.version).collect())
+    }
+
+    #[tokio::test]
+    async fn secrets_are_open_where_they_are_needed_and_not_for_longer_than_they_may_be() {
+        let keep = Keep { secrets_ms: 1_000, is_told: true };
+        let (durable, directory, clock) = scene_of(keep).await;
+        *durable.agent.lock().unwrap() = Some(with_secret(&directory.sealer));
+        durable.let_read.add_permits(1);
+        let look = |secrets| directory.look(id(), secrets, clock.now());
+        assert_eq!(versions(look(Secrets::Left).await), (Some(4), vec![]));
+        assert_eq!(versions(look(Secrets::Needed).await), (Some(4), vec![4]));
+        let known = directory.entries.get(&id()).unwrap().known.unwrap();
+        let is_open = || lock(&known.open).is_some();
+        clock.advance(999);
+        directory.sweep(clock.now().mono);
+        assert!(is_open());
+        clock.advance(1);
+        directory.sweep(clock.now().mono);
+        assert!(!is_open() && lock(&directory.open).is_empty());
+        // The record itself stays, and its secrets open anew.
+        assert_eq!(versions(look(Secrets::Needed).await), (Some(4), vec![4]));
+        assert_eq!(durable.reads.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_kept_in_the_clear_where_nothing_may_be() {
+        let (durable, directory, clock) = scene_of(Keep { secrets_ms: 0, is_told: true }).await;
+        *durable.agent.lock().unwrap() = Some(with_secret(&directory.sealer));
+        durable.let_read.add_permits(1);
+        let looked = directory.look(id(), Secrets::Needed, clock.now()).await;
+        assert_eq!(versions(looked), (Some(4), vec![4]));
+        let known = directory.entries.get(&id()).unwrap().known.unwrap();
+        assert!(lock(&known.open).is_none());
+    }
+
+    /// A node that is told of changes answers by what it read while the database is down; one that is
+    /// not, and one that was told of a change, do not.
+    #[tokio::test]
+    async fn what_was_read_outlives_an_outage_only_where_changes_are_told_of() {
+        for (is_told, is_forgotten, answers) in
+            [(true, false, true), (true, true, false), (false, false, false)]
+        {
+            let (durable, directory, clock) = scene_of(Keep { secrets_ms: 60_000, is_told }).await;
+            durable.let_read.add_permits(1);
+            directory.look(id(), Secrets::Left, clock.now()).await;
+            durable.let_read.close();
+            durable.is_down.store(true, Ordering::SeqCst);
+            clock.advance(TOLD_MS);
+            if is_forgotten {
+                directory.forget(id());
+            }
+            let fact = directory.look(id(), Secrets::Left, clock.now()).await;
+            assert_eq!(
+                matches!(fact, Fact::Answered(Some(_))),
+                answers,
+                "{is_told} {is_forgotten}"
+            );
+            assert_eq!(matches!(fact, Fact::Unavailable), !answers, "never as if there were none");
+        }
+    }
+
+    #[tokio::test]
+    async fn once_everything_is_forgotten_everything_is_read_anew() {
+        let (durable, directory, clock) = scene().await;
+        durable.let_read.add_permits(2);
+        directory.look(id(), Secrets::Left, clock.now()).await;
+        *durable.agent.lock().unwrap() = Some(row(2));
+        directory.forget_all();
         assert_eq!(epoch(directory.look(id(), Secrets::Left, clock.now()).await), Some(2));
     }
 }

@@ -1,7 +1,7 @@
 //! A durable store of unit tests that knows no row, waits where it is told to, and counts.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use edgeward_core::record::Standing;
@@ -28,6 +28,8 @@ pub(crate) struct FakeDurable {
     pub(crate) mark: Mutex<Result<(), StoreError>>,
     /// How many marks were begun.
     pub(crate) marks: AtomicUsize,
+    /// Whether reads of agents fail.
+    pub(crate) is_down: AtomicBool,
     data_keys: Mutex<Vec<DataKeyRow>>,
 }
 
@@ -40,6 +42,7 @@ impl FakeDurable {
             let_mark: Semaphore::new(0),
             mark: Mutex::new(Ok(())),
             marks: AtomicUsize::new(0),
+            is_down: AtomicBool::new(false),
             data_keys: Mutex::new(Vec::new()),
         }
     }
@@ -52,6 +55,9 @@ fn nothing<T>() -> Result<T, StoreError> {
 #[async_trait]
 impl Agents for FakeDurable {
     async fn agent(&self, _: AgentId) -> Result<Option<AgentRow>, StoreError> {
+        if self.is_down.load(Ordering::SeqCst) {
+            return nothing();
+        }
         let row = self.agent.lock().unwrap().clone();
         self.reads.fetch_add(1, Ordering::SeqCst);
         self.let_read.acquire().await.unwrap().forget();

@@ -209,7 +209,9 @@ impl Running {
                 async move { edge.flush_violations().await }
             },
             sweep: move || {
-                swept.steadiness.follow(swept.clock.now());
+                let now = swept.clock.now();
+                swept.steadiness.follow(now);
+                swept.directory.sweep(now.mono);
                 if let Some(continuity) = &memory {
                     continuity.memory().sweep();
                 }
