@@ -37,7 +37,7 @@ impl Flowing {
     }
 
     /// Whether it comes to its end in time.
-    pub(super) async fn is_cut(mut self) -> bool {
+    pub(super) async fn ends_in_time(mut self) -> bool {
         let over = async { while let Some(Ok(_)) = self.0.body_mut().frame().await {} };
         tokio::time::timeout(IN_FORCE_WITHIN, over).await.is_ok()
     }

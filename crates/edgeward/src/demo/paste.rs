@@ -12,6 +12,7 @@ use crate::curl::{self, word};
 pub(super) const NEXT: &str = "  README.md                               Edgeward in five minutes
   docs/curl.md                            enrol, sign and stream with curl and openssl alone
   docs/settings.md                        every setting
+  docs/many-nodes.md                      several edges that act as one
   edgeward serve --config edgeward.toml   your own edge, before your own upstream";
 
 /// A call that is signed now: good once, within the edge's window.

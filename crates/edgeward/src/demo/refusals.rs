@@ -131,7 +131,7 @@ async fn ended_stream(cast: &Cast<'_>, agent: &Holder) -> anyhow::Result<Refusal
     let started = SystemClock::instant();
     let end = agent.sign((Method::POST, "/agent/session/end", "{}"))?;
     let ended = cast.caller.answer(&end).await;
-    let cut = stream.is_cut().await;
+    let cut = stream.ends_in_time().await;
     let after = started.elapsed();
     let answer = match (ended, cut) {
         (Answer::Http { status: 204, .. }, true) => Answer::StreamEnded { after },

@@ -93,15 +93,14 @@ pub(super) async fn restart(
         replays.round(&cluster.edges, captured).await;
     });
     let (after, honest) = after?;
-    let (sent, passed) = (replays.sent(), replays.passed);
-    anyhow::ensure!(passed == 0, "{passed} of {sent} replays passed");
+    replays.judge()?;
     let seen = cluster.upstream.seen().saturating_sub(seen);
     anyhow::ensure!(seen == honest, "the upstream was reached {seen} times by {honest} calls");
-    replays.judge()?;
     other.open_session().await?;
     let found = format!(
-        "{} captured requests sent {sent} times: none passed; honest calls do after {:.1} s",
+        "{} captured requests sent {} times: none passed; honest calls do after {:.1} s",
         captured.len(),
+        replays.sent(),
         after.as_secs_f64()
     );
     Ok(((), found))
@@ -149,8 +148,10 @@ impl Replays {
         self.passed + self.refused.values().sum::<u64>()
     }
 
-    /// Nothing but refusals of the edge, as long as its memory is incomplete and after.
+    /// None passed; there was nothing but refusals of the edge, while its memory was incomplete and after.
     fn judge(&self) -> anyhow::Result<()> {
+        let passed = self.passed;
+        anyhow::ensure!(passed == 0, "{passed} of {} replays passed", self.sent());
         let codes = [
             Code::DependencyUnavailable,
             Code::Starting,
@@ -162,5 +163,25 @@ impl Replays {
         let odd = self.refused.keys().find(|answer| !known.contains(answer));
         anyhow::ensure!(odd.is_none(), "a replay was answered with {odd:?}");
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn replays(passed: u64, answer: &str) -> Replays {
+        Replays { passed, refused: BTreeMap::from([(answer.to_owned(), 9)]) }
+    }
+
+    #[test]
+    fn one_replay_that_passed_or_was_not_refused_by_an_edge_is_a_fault() {
+        assert!(replays(0, "503 dependency_unavailable").judge().is_ok());
+        assert!(replays(0, "401 nonce_replayed").judge().is_ok());
+        let passed = replays(1, "503 starting").judge().unwrap_err();
+        assert_eq!(passed.to_string(), "1 of 10 replays passed");
+        for odd in ["204", "502", "502 upstream_failed", "no answer: closed"] {
+            assert!(replays(0, odd).judge().is_err(), "{odd}");
+        }
     }
 }

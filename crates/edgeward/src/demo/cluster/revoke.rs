@@ -19,7 +19,7 @@ pub(super) async fn session(agent: &Agent, edges: &[Node; 3]) -> anyhow::Result<
     let stream = Flowing::open(&three.caller, &holder).await?;
     let started = SystemClock::instant();
     anyhow::ensure!(agent.end_session().await?, "there was no session to end");
-    anyhow::ensure!(stream.is_cut().await, "the stream at {} is still open", three.name);
+    anyhow::ensure!(stream.ends_in_time().await, "the stream at {} is still open", three.name);
     let cut = started.elapsed().as_millis();
     for (answer, node) in everywhere(edges, &holder.hello()?).await.iter().zip(edges) {
         anyhow::ensure!(answer.is_refused(Code::SessionInvalid), "{}: {answer}", node.name);
@@ -88,7 +88,7 @@ pub(super) async fn unblock(
 
 async fn cut(node: &Node, stream: Flowing) -> anyhow::Result<Duration> {
     let started = SystemClock::instant();
-    anyhow::ensure!(stream.is_cut().await, "the stream at {} is still open", node.name);
+    anyhow::ensure!(stream.ends_in_time().await, "the stream at {} is still open", node.name);
     Ok(started.elapsed())
 }
 
