@@ -121,6 +121,9 @@ async fn start(
             ("EDGE_PUBLIC_URL", reserved.url().to_owned()),
             ("EDGE_KEK", format!("file:{}", kek.display())),
             ("EDGE_NODE", format!("edge-{number}")),
+            // A refusal is to mean that something is gone, not that this machine is busy.
+            ("EDGE_REDIS_TIMEOUT_MS", "2s".to_owned()),
+            ("EDGE_DATABASE_TIMEOUT_MS", "10s".to_owned()),
             // What it says of a Redis that is killed is shown here, and in its place.
             ("EDGE_LOG_FILTER", "off".to_owned()),
         ];
