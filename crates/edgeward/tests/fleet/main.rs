@@ -8,11 +8,14 @@
 )]
 
 mod blocks;
+mod database_down;
 mod load;
 mod node;
 mod once;
+mod planted;
 mod pushes;
 mod replay_loss;
+mod round_trips;
 mod scene;
 mod sessions;
 mod stream;

@@ -8,6 +8,9 @@ use crate::scene::{Scene, Shared};
 /// The password of that user.
 pub(crate) const PASSWORD: &str = "password-of-nodes-at-redis";
 
+/// Where it is not what is looked at, Redis may be slow: other tests keep the machine busy.
+pub(crate) const PATIENCE_MS: u64 = 1_000;
+
 /// The best way that is permitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pushes {
@@ -21,7 +24,7 @@ pub(crate) enum Pushes {
 
 impl Pushes {
     /// The ACL user of the page on Redis, with less.
-    fn user(self) -> String {
+    pub(crate) fn user(self) -> String {
         let page = include_str!("../../../../docs/redis.md");
         let user = page.lines().find(|line| line.starts_with("user edgeward on ")).unwrap();
         let mut user = user.replace(">PASSWORD", &format!(">{PASSWORD}"));
@@ -43,8 +46,10 @@ impl Pushes {
     /// So many nodes over a Redis that permits just this.
     pub(crate) async fn scene(self, nodes: usize, change: impl FnOnce(Plan) -> Plan) -> Scene {
         let (shared, url) = self.redis();
-        let scene = Scene::start(nodes, shared, |plan| change(plan.set("EDGE_REDIS_URL", url)));
-        let scene = scene.await;
+        let change = |plan: Plan| {
+            change(plan.set("EDGE_REDIS_URL", url).set("EDGE_REDIS_TIMEOUT_MS", PATIENCE_MS))
+        };
+        let scene = Scene::start(nodes, shared, change).await;
         for node in &scene.nodes {
             let log = node.log();
             let channel = log.contains("changes are told on a channel");

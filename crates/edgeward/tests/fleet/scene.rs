@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::node::{Node, Plan};
 
 /// The password of `edgeward_edge` in every database of these tests.
-const PASSWORD: &str = "edge-password";
+pub(crate) const PASSWORD: &str = "edge-password";
 
 /// Where nodes share what they remember.
 pub(crate) enum Shared {

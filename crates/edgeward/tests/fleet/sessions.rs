@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::node::Node;
-use crate::pushes::Pushes;
+use crate::pushes::{PATIENCE_MS, Pushes};
 use crate::scene::{Scene, Shared};
 use crate::stream::Stream;
 use crate::times::{Times, proof, rounds};
@@ -19,7 +19,8 @@ async fn ask(agent: &Agent, session: &Session, node: &Node) -> Answer {
 }
 
 async fn known_at_once(shared: Shared, name: &str) {
-    let scene = Scene::start(3, shared, |plan| plan).await;
+    let scene =
+        Scene::start(3, shared, |plan| plan.set("EDGE_REDIS_TIMEOUT_MS", PATIENCE_MS)).await;
     let agents = join_all((0..8).map(|_| scene.agent())).await;
     let (rounds, mut refused) = (rounds(100), Vec::new());
     for round in 0..rounds {
