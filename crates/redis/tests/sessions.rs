@@ -10,6 +10,7 @@
 mod fleet;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
@@ -39,7 +40,11 @@ fn redis_with_users() -> Redis {
 }
 
 async fn node_as(server: &Redis, clock: &Arc<RealClock>, user: &str) -> Arc<RedisStore> {
-    let mut options = fleet::options(fleet::single(server), clock, &format!("node-{user}"));
+    named(server, clock, user, &format!("node-{user}")).await
+}
+
+async fn named(server: &Redis, clock: &Arc<RealClock>, user: &str, name: &str) -> Arc<RedisStore> {
+    let mut options = fleet::options(fleet::single(server), clock, name);
     options.username = Some(user.to_owned());
     options.password = Some(SecretText::new(format!("{user}-password")));
     fleet::open(options).await
@@ -135,8 +140,9 @@ async fn an_end_is_pushed_to_all_nodes_over_a_cluster() {
 async fn an_end_is_published_to_nodes_that_may_not_track() {
     let (server, clock) = (redis_with_users(), RealClock::start());
     let nodes = [
-        node_as(&server, &clock, "ear").await,
-        fleet::node(fleet::single(&server), &clock, "node-b").await,
+        named(&server, &clock, "ear", "node-a").await,
+        named(&server, &clock, "ear", "node-b").await,
+        fleet::node(fleet::single(&server), &clock, "node-c").await,
     ];
     an_end_is_told_to_all(&nodes, &clock).await;
 }
@@ -171,36 +177,51 @@ async fn an_end_is_noticed_where_nothing_can_be_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_that_race_reads_leave_nothing_stale() {
-    const STEP_MS: u64 = 20;
+    // Far more than the clocks of two nodes may seem to be apart.
+    const STEP_MS: u64 = 1_000;
     let (server, clock) = (redis(), RealClock::start());
     let nodes = fleet::three(&fleet::single(&server), &clock).await;
-    let (writer, reader) = (&nodes[0], &nodes[1]);
-    let one = start(writer, &Forge::new(1, PLENTY), 1, &clock).await;
+    let reader = Arc::clone(&nodes[2]);
+    let long = async |number| {
+        let new = Forge::new(1, PLENTY).session(number, clock.now().mono, 4_000 * STEP_MS);
+        nodes[0].start_session(new.clone()).await.unwrap();
+        new.session
+    };
+    let (one, fence) = (long(1).await, long(2).await);
     let mut told = reader.told();
-    heard(&mut reader_of(writer, &one).await, Told::Session { agent: one.agent, id: one.id }).await;
-    while told.try_recv().is_ok() {}
-    let mut stale = 0;
-    for round in 1..=3_000 {
-        let until = one.expires_at.plus(round * STEP_MS);
-        let race = async {
-            for _ in 0..4 {
-                find(reader, &one).await;
+    // Whoever reads without a pause reads while the second of two writes is on its way.
+    let stop = Arc::new(AtomicBool::new(false));
+    let read = || {
+        let (stop, reader, one) = (Arc::clone(&stop), Arc::clone(&reader), one.clone());
+        tokio::spawn(async move {
+            while !stop.load(Ordering::Relaxed) {
+                assert!(find(&reader, &one).await.is_some());
+                tokio::task::yield_now().await;
             }
+        })
+    };
+    let readers = [read(), read()];
+    let mut stale = 0;
+    for round in 1..=1_500 {
+        let at = |step: u64| one.expires_at.plus((2 * round + step) * STEP_MS);
+        let extend = async |node: usize, step| {
+            nodes[node].extend_session(one.agent, &one.id, at(step)).await.unwrap().unwrap()
         };
-        let (extended, ()) = tokio::join!(writer.extend_session(one.agent, &one.id, until), race);
-        assert!(extended.unwrap().is_some());
-        heard(&mut told, Told::Session { agent: one.agent, id: one.id }).await;
-        let found = find(reader, &one).await.unwrap();
-        stale += u32::from(found.expires_at.plus(STEP_MS / 2) < until);
+        tokio::join!(extend(0, 0), extend(1, 1));
+        // What is told later than this is told after both.
+        let fenced = fence.expires_at.plus(round * STEP_MS);
+        nodes[0].extend_session(fence.agent, &fence.id, fenced).await.unwrap();
+        heard(&mut told, Told::Session { agent: fence.agent, id: fence.id }).await;
+        for _ in 0..2 {
+            let found = find(&reader, &one).await.unwrap();
+            stale += u32::from(found.expires_at.plus(STEP_MS / 2) < at(1));
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for task in readers {
+        task.await.unwrap();
     }
     assert_eq!(stale, 0);
-}
-
-/// Hears the next change of a session: one more is made.
-async fn reader_of(writer: &RedisStore, one: &Session) -> UnboundedReceiver<Told> {
-    let told = writer.told();
-    writer.extend_session(one.agent, &one.id, one.expires_at.plus(10)).await.unwrap();
-    told
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -366,6 +387,11 @@ async fn the_index_of_an_agent_holds_no_more_than_what_lives() {
     assert_eq!(held, [key_of(&server, &one.id)]);
     let left = server.command(&["PTTL", &index]).unwrap().text().unwrap();
     assert!((1..=2 * LIFE_MS as i64).contains(&left.parse::<i64>().unwrap()), "{left}");
+    let late = one.max_expires_at.plus(LIFE_MS);
+    store.extend_session(one.agent, &one.id, late).await.unwrap().unwrap();
+    let left = server.command(&["PTTL", &key_of(&server, &one.id)]).unwrap().text().unwrap();
+    let life_ms = LIFE_MS as i64 + 1..=2 * LIFE_MS as i64 + 100;
+    assert!(life_ms.contains(&left.parse::<i64>().unwrap()), "{left}");
     assert!(store.end_session(one.agent, &one.id).await.unwrap());
     assert!(keys(&server, "edgeward:o:*").is_empty());
 }
