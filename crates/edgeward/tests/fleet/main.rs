@@ -19,4 +19,5 @@ mod round_trips;
 mod scene;
 mod sessions;
 mod stream;
+mod supabase;
 mod times;

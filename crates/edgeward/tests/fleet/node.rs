@@ -75,7 +75,7 @@ impl Plan {
     /// Starts a node that must not come up; what it said.
     pub(crate) async fn refused(&self) -> String {
         let folder = tempfile::tempdir().unwrap();
-        run(self, folder.path()).await.err().expect("the node started")
+        run(self, folder.path()).await.expect_err("the node started")
     }
 }
 
