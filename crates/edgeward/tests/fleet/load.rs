@@ -95,7 +95,9 @@ impl Load {
                         let kept = kept.lock().unwrap();
                         Arc::clone(&kept[turn % kept.len()])
                     };
-                    replays.send(&bytes, &mut lines).await;
+                    if !replays.send(&bytes, &mut lines).await {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
                 replays
             });
@@ -204,20 +206,24 @@ impl Replays {
         all
     }
 
-    /// To every node at once.
-    async fn send(&mut self, bytes: &[u8], lines: &mut [Line]) {
+    /// To every node at once; whether any of them could decide.
+    async fn send(&mut self, bytes: &[u8], lines: &mut [Line]) -> bool {
         let answers = join_all(lines.iter_mut().map(|line| line.exchange(bytes))).await;
+        let mut decided = false;
         for answer in answers.into_iter().flatten() {
             self.answered += 1;
             if answer.status() == 200 {
                 self.passed += 1;
+                decided = true;
                 continue;
             }
             let code = answer.code().unwrap_or_default();
             let known = code == "nonce_replayed" || HONEST.contains(&code);
             assert!(known, "a replay: {answer:?}");
+            decided |= code != "dependency_unavailable";
             *self.by_code.entry(code.to_owned()).or_default() += 1;
         }
+        decided
     }
 
     pub(crate) fn extend(&mut self, other: Self) {
