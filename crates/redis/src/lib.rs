@@ -9,6 +9,7 @@ mod bucket;
 mod calls;
 mod claims;
 mod floor;
+mod greeting;
 mod health;
 mod hub;
 mod identity;

@@ -3,26 +3,24 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use redis::{Pipeline, PushKind, Value};
+use redis::{Pipeline, Value};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use crate::bucket::Bucket;
+use crate::greeting::{have_changes_told, introduce, renewed_here, standing, usable};
 use crate::health::Health;
 use crate::hub::Push;
-use crate::identity::{Around, QUESTIONS, Standing, ask};
-use crate::line::{Dialer, Line};
+use crate::identity::{Around, QUESTIONS, ask};
+use crate::line::Dialer;
 use crate::link::{CallError, Link};
-use crate::options::{HostPort, Servers};
+use crate::options::HostPort;
 use crate::push::Inbox;
 use crate::shared::Shared;
 use crate::start::StartError;
 
 /// How often a server is asked who it is, and told to tell something.
 const BEAT: Duration = Duration::from_secs(1);
-
-/// The budget of each step of making a link ready. Nobody waits for it.
-const STEP: Duration = Duration::from_secs(1);
 
 /// How long until the next try to connect: the first, and the longest.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(250));
@@ -276,108 +274,6 @@ impl Server {
         shared.measured(&self.buckets, standing.clock_ahead_ms);
         Ok(())
     }
-}
-
-/// Renews buckets; those that this server serves.
-async fn renewed_here(
-    shared: &Shared,
-    buckets: &[Bucket],
-    link: &Link,
-) -> Result<Vec<Bucket>, CallError> {
-    let mut here = Vec::with_capacity(buckets.len());
-    for (bucket, renewed) in shared.renew(buckets, link, STEP).await? {
-        match renewed {
-            Ok(()) => here.push(bucket),
-            // its slot is on the way; the map will say, or the next beat
-            Err(error) if error.is_elsewhere() => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(here)
-}
-
-/// Chooses the database, asks a server who it is, and gives it our name, which it may decline.
-async fn introduce(
-    shared: &Shared,
-    line: &Line,
-    address: &HostPort,
-) -> Result<Standing, StartError> {
-    let broken = |reason| CallError::Broken { address: address.clone(), reason };
-    if shared.options.db != 0 {
-        let mut select = Pipeline::with_capacity(1);
-        select.cmd("SELECT").arg(shared.options.db);
-        let answers = line.send(&select, STEP).await.map_err(broken)?;
-        accepted(&answers, address, &select)?;
-    }
-    let mut pipeline = Pipeline::with_capacity(QUESTIONS + 1);
-    ask(&mut pipeline);
-    pipeline.cmd("CLIENT").arg("SETNAME").arg(format!("edgeward:{}", shared.options.node));
-    let around = Around::asked(&*shared.options.clock);
-    let answers = line.send(&pipeline, STEP).await.map_err(broken)?;
-    let standing = standing(answers.get(..QUESTIONS), &around, address, &pipeline)?;
-    usable(&standing, shared, address)?;
-    Ok(standing)
-}
-
-fn standing(
-    answers: Option<&[Value]>,
-    around: &Around<'_>,
-    address: &HostPort,
-    asked: &Pipeline,
-) -> Result<Standing, StartError> {
-    let answers = answers.unwrap_or_default();
-    accepted(answers, address, asked)?;
-    let odd = || CallError::Odd { address: address.clone(), command: "INFO" };
-    Ok(Standing::read(answers, around).ok_or_else(odd)?)
-}
-
-/// Whether none of the answers is an error.
-pub(crate) fn accepted(
-    answers: &[Value],
-    address: &HostPort,
-    asked: &Pipeline,
-) -> Result<(), CallError> {
-    for (answer, command) in answers.iter().zip(asked.cmd_iter()) {
-        if let Value::ServerError(error) = answer {
-            return Err(CallError::refused(address, error, command));
-        }
-    }
-    Ok(())
-}
-
-fn usable(standing: &Standing, shared: &Shared, address: &HostPort) -> Result<(), StartError> {
-    standing.usable(address, matches!(shared.options.servers, Servers::Cluster(_)))
-}
-
-/// Has the server tell of changes over this connection, by the best way that it permits.
-async fn have_changes_told(shared: &Shared, link: &Link) -> Result<Push, StartError> {
-    let keys = &shared.keys;
-    let mut tracking = Pipeline::with_capacity(1);
-    tracking.cmd("CLIENT").arg("TRACKING").arg("ON").arg("BCAST");
-    let canaries = keys.canaries_of(&shared.options.node);
-    for prefix in [keys.sessions(), keys.agent_signals(), canaries] {
-        tracking.arg("PREFIX").arg(prefix);
-    }
-    let broken = |reason| CallError::Broken { address: link.address.clone(), reason };
-    let answers = link.line.send(&tracking, STEP).await.map_err(broken)?;
-    if answers == [Value::Okay] {
-        return Ok(Push::Tracking);
-    }
-    let mut channel = Pipeline::with_capacity(1);
-    channel.cmd("SUBSCRIBE").arg(keys.told());
-    let answers = link.line.send(&channel, STEP).await.map_err(broken)?;
-    if matches!(answers.as_slice(), [Value::Push { kind: PushKind::Subscribe, .. }]) {
-        tracing::warn!(
-            address = %link.address,
-            "Redis permits no client tracking: changes are told on a channel"
-        );
-        return Ok(Push::PubSub);
-    }
-    tracing::warn!(
-        address = %link.address,
-        "Redis permits neither client tracking nor the channel: what is read is not remembered"
-    );
-    Ok(Push::None)
 }
 
 /// The first at once.

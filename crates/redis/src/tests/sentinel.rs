@@ -1,6 +1,6 @@
 //! A primary that sentinels name.
 
-use edgeward_services::{RedisOptions as ServerOptions, RedisWithSentinel};
+use edgeward_services::{Redis, RedisOptions as ServerOptions, RedisWithSentinel};
 use redis::Pipeline;
 
 use super::*;
@@ -69,6 +69,49 @@ async fn an_old_primary_that_lives_on_gets_nothing_once_the_sentinels_name_anoth
             && hub.link(bucket(0)).expect("a link").identity() != old.identity()
     );
     assert!(recorder.closed() >= 128);
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_address_is_followed_though_the_old_server_is_well() {
+    let servers = RedisWithSentinel::start(ServerOptions::default()).expect("five servers");
+    let other = Redis::start(ServerOptions::default()).expect("another primary");
+    let (hub, _) = started(options_for(&servers), FirstStart::Fresh).await;
+    let old = hub.link(bucket(0)).expect("a link");
+    let port = other.address().port().to_string();
+    for sentinel in servers.sentinels() {
+        let name = servers.master_name();
+        sentinel.command(&["SENTINEL", "REMOVE", name]).expect("removed");
+        sentinel.command(&["SENTINEL", "MONITOR", name, "127.0.0.1", &port, "2"]).expect("named");
+    }
+    until("all is at the other", || everywhere_at(&hub, other.address())).await;
+    let mut ping = Pipeline::new();
+    ping.cmd("PING");
+    assert!(old.send(&ping).await.is_err(), "nothing goes to the old one");
+    assert!(floors(&hub).iter().all(Option::is_some));
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sentinel_that_is_behind_is_not_believed() {
+    let servers = RedisWithSentinel::start(ServerOptions::default()).expect("five servers");
+    let before = servers.current_primary().expect("a primary");
+    servers.failover().expect("swapped");
+    let now = servers.current_primary().expect("a primary");
+    let (hub, recorder) = started(options_for(&servers), FirstStart::Fresh).await;
+    // the first that is asked begins anew, with the old primary; the others will tell it
+    let (name, port) = (servers.master_name(), before.port().to_string());
+    let behind = &servers.sentinels()[0];
+    behind.command(&["SENTINEL", "REMOVE", name]).expect("removed");
+    behind.command(&["SENTINEL", "MONITOR", name, "127.0.0.1", &port, "2"]).expect("named");
+    until("it was told", || {
+        hub.shared.rediscover.notify_one();
+        let address = behind.command(&["SENTINEL", "GET-MASTER-ADDR-BY-NAME", name]);
+        address.expect("an address").texts()[1] == now.port().to_string()
+    })
+    .await;
+    assert_eq!(recorder.closed(), 0);
+    assert!(everywhere_at(&hub, now));
     hub.stop().await;
 }
 

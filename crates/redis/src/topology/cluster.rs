@@ -10,11 +10,12 @@ use tokio::time::{sleep, timeout};
 
 use super::{Seat, stopped};
 use crate::bucket::Bucket;
+use crate::greeting::accepted;
 use crate::identity::text;
 use crate::line::Dialer;
 use crate::link::CallError;
 use crate::options::HostPort;
-use crate::server::{Assignment, accepted};
+use crate::server::Assignment;
 use crate::shared::Shared;
 use crate::start::StartError;
 

@@ -9,10 +9,10 @@ use tokio::sync::Mutex;
 use tokio::time::{sleep, timeout};
 
 use super::{Seat, everything_at, stopped};
+use crate::greeting::accepted;
 use crate::identity::text;
 use crate::line::{Dialer, Line};
 use crate::options::HostPort;
-use crate::server::accepted;
 use crate::shared::Shared;
 use crate::start::StartError;
 
