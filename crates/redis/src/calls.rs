@@ -78,7 +78,7 @@ impl Calls {
         args: &[&[u8]],
     ) -> Result<Value, StoreError> {
         let link = self.hub.link(bucket)?;
-        self.script(&link, script, keys, args).await
+        self.in_budget(self.script(&link, script, keys, args)).await
     }
 
     /// Gives up when several calls together take longer than a request may wait.

@@ -261,6 +261,19 @@ async fn a_gap_voids_everything_that_was_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_flush_voids_everything_that_was_read() {
+    let (server, clock) = (redis(), RealClock::start());
+    let store = fleet::node(fleet::single(&server), &clock, "node-a").await;
+    let one = start(&store, &Forge::new(1, PLENTY), 1, &clock).await;
+    until("it is near", || is_near(&store, &one)).await;
+    let mut told = store.told();
+    server.command(&["FLUSHALL"]).unwrap();
+    heard(&mut told, Told::Everything).await;
+    let found = store.find_session(one.agent, &one.id).await;
+    assert!(!matches!(found, Ok(Some(_))), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_in_redis_gives_a_key_or_an_id_away() {
     let config = vec!["rdbcompression no".to_owned()];
     let options = RedisOptions { snapshots: true, config, ..RedisOptions::default() };
