@@ -112,6 +112,9 @@ pub enum Told {
     },
     /// Something may have been missed: everything that was read is void.
     Everything,
+    /// What was remembered may be older than it was: what has ended lately may be back. Nothing is
+    /// granted until the replay floor has passed.
+    Lost,
 }
 
 /// What nodes tell one another through a shared store.
