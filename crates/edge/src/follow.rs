@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use edgeward_store::StoreError;
-use edgeward_store::fleet::{ChangeId, Changed, Fleet};
+use edgeward_store::fleet::{ChangeId, Changed, Fleet, Followed};
 use edgeward_store::shared::{Signals, Told};
 use edgeward_wire::{AgentId, SessionIdHash};
 use tokio::time::MissedTickBehavior;
@@ -53,7 +53,14 @@ async fn catch_up(
     last: &mut ChangeId,
 ) -> Result<(), StoreError> {
     loop {
-        let changes = fleet.changes_after(*last, BATCH).await?;
+        let changes = match fleet.changes_after(*last, BATCH).await? {
+            Followed::Changes(changes) => changes,
+            Followed::Gap { newest } => {
+                edge.directory.forget_all();
+                *last = newest;
+                return Ok(());
+            }
+        };
         let full = changes.len() >= BATCH as usize;
         for (id, changed) in changes {
             let done = match changed {

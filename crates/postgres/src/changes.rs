@@ -2,13 +2,13 @@
 
 use async_trait::async_trait;
 use edgeward_store::StoreError;
-use edgeward_store::fleet::{ChangeId, Changed, Changes};
+use edgeward_store::fleet::{ChangeId, Changed, Changes, Followed};
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Transaction};
 
 use crate::PostgresStore;
 use crate::column;
-use crate::error::{failed, unavailable};
+use crate::error::failed;
 
 impl PostgresStore {
     /// Notes a change within its transaction. To be called last: from here to the end of the
@@ -75,16 +75,15 @@ impl Changes for PostgresStore {
         .await
     }
 
-    async fn changes_after(
-        &self,
-        after: ChangeId,
-        limit: u32,
-    ) -> Result<Vec<(ChangeId, Changed)>, StoreError> {
+    async fn changes_after(&self, after: ChangeId, limit: u32) -> Result<Followed, StoreError> {
         self.within(async {
             let place = i64::try_from(after.0).unwrap_or(i64::MAX);
             let mut tx = self.read().await?;
-            let oldest = self
-                .query("SELECT coalesce(min(id), 0) AS oldest FROM @.changes")
+            let ends = self
+                .query(
+                    "SELECT coalesce(min(id), 0) AS oldest, coalesce(max(id), 0) AS newest
+                     FROM @.changes",
+                )
                 .fetch_one(&mut *tx)
                 .await
                 .map_err(failed)?;
@@ -98,11 +97,12 @@ impl Changes for PostgresStore {
                 .await
                 .map_err(failed)?;
             tx.commit().await.map_err(failed)?;
-            // Whoever was away for a day may have missed some; it must start anew.
-            if after != ChangeId::default() && place < column::number(&oldest, "oldest")? {
-                return Err(unavailable("the log of changes no longer reaches back so far"));
+            // Whoever was away for a day may have missed some.
+            if after != ChangeId::default() && place < column::number(&ends, "oldest")? {
+                let newest = column::number(&ends, "newest").map(ChangeId)?;
+                return Ok(Followed::Gap { newest });
             }
-            rows.iter().map(read_change).collect()
+            rows.iter().map(read_change).collect::<Result<_, _>>().map(Followed::Changes)
         })
         .await
     }

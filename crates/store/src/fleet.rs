@@ -21,6 +21,20 @@ pub enum Changed {
     Policy,
 }
 
+/// What whoever follows the log is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Followed {
+    /// What comes next, oldest first; none when there is nothing new.
+    Changes(Vec<(ChangeId, Changed)>),
+    /// Some may have been missed: the log does not reach back so far, or is not the one that was read
+    /// before, as after a restore of the store. Everything that was read of the store is void; go on
+    /// from `newest`.
+    Gap {
+        /// The newest place in the log.
+        newest: ChangeId,
+    },
+}
+
 /// The log of changes, written in the transaction of each change.
 #[async_trait]
 pub trait Changes: Send + Sync {
@@ -30,18 +44,15 @@ pub trait Changes: Send + Sync {
     /// When the store could not look.
     async fn newest_change(&self) -> Result<ChangeId, StoreError>;
 
-    /// At most `limit` changes after this place, oldest first. None is ever missed: one that becomes
-    /// visible later has a later place.
+    /// At most `limit` changes after this place, oldest first. None is ever missed unseen: one that
+    /// becomes visible later has a later place, and where some may have been missed the answer is
+    /// [`Followed::Gap`].
     ///
     /// A false none leaves a block without force on this node.
     ///
     /// # Errors
     /// When the store could not look.
-    async fn changes_after(
-        &self,
-        after: ChangeId,
-        limit: u32,
-    ) -> Result<Vec<(ChangeId, Changed)>, StoreError>;
+    async fn changes_after(&self, after: ChangeId, limit: u32) -> Result<Followed, StoreError>;
 
     /// Waits until the store says by itself that there may be something new. It may miss some, and
     /// may never answer where it cannot tell: whoever waits asks again after a while all the same.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use edgeward_postgres::{DatabaseUrl, Listen, PostgresOptions, PostgresStore, SchemaName, migrate};
 use edgeward_services::Postgres;
-use edgeward_store::fleet::NodeRow;
+use edgeward_store::fleet::{ChangeId, Changed, Changes as _, Followed, NodeRow};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -83,6 +83,18 @@ pub(crate) fn node_row(name: &str) -> NodeRow {
     let mut incarnation = [0; 16];
     incarnation[8..].copy_from_slice(&INCARNATION.fetch_add(1, Ordering::Relaxed).to_be_bytes());
     NodeRow { name: name.to_owned(), incarnation, shares: true, version: "0.1.0".into() }
+}
+
+/// The changes after a place in the log, which reaches back so far.
+pub(crate) async fn changes(
+    store: &PostgresStore,
+    after: ChangeId,
+    limit: u32,
+) -> Vec<(ChangeId, Changed)> {
+    match store.changes_after(after, limit).await.unwrap() {
+        Followed::Changes(changes) => changes,
+        Followed::Gap { newest } => panic!("a gap after {after:?}, up to {newest:?}"),
+    }
 }
 
 /// Waits for what something outside of this process does.
