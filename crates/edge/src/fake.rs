@@ -11,7 +11,7 @@ use edgeward_store::durable::{
     KeyRows, LastRun, NewAgent, Redeemed, Sealed, SigningKeyRow, Standings, Stands,
 };
 use edgeward_store::{Event, StoreError};
-use edgeward_wire::{AgentId, OwnerId};
+use edgeward_wire::{AgentId, OwnerId, SessionIdHash};
 use tokio::sync::Semaphore;
 
 /// See the fields.
@@ -110,6 +110,13 @@ impl Events for FakeDurable {
     }
 
     async fn newest_events(&self, _: u32) -> Result<Vec<Event>, StoreError> {
+        nothing()
+    }
+
+    async fn sessions_ended_since(
+        &self,
+        _: WallMs,
+    ) -> Result<Vec<(AgentId, SessionIdHash)>, StoreError> {
         nothing()
     }
 }

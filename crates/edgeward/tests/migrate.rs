@@ -88,12 +88,12 @@ fn a_database_is_brought_up_to_date_once_whatever_production_asks_of_the_edge() 
         command.env("EDGE_DATABASE_URL", &url).env("EDGE_PROFILE", "production");
         command
     };
-    assert_eq!(out(&migrate().output().unwrap()), "applied 1 first\n");
+    assert_eq!(out(&migrate().output().unwrap()), "applied 1 first\napplied 2 apart\n");
     assert_eq!(out(&migrate().output().unwrap()), "nothing to do\n");
     let sql = out(&migrate().arg("--print").output().unwrap());
     postgres.psql(&url, &sql).unwrap();
     let other = migrate().args(["--schema", "edge_2"]).output().unwrap();
-    assert_eq!(out(&other), "applied 1 first\n");
+    assert_eq!(out(&other), "applied 1 first\napplied 2 apart\n");
     let schemas = "SELECT table_schema FROM information_schema.tables
                    WHERE table_name = 'agent_devices' ORDER BY 1";
     assert_eq!(postgres.psql(&url, schemas).unwrap(), "cogo\nedge_2");

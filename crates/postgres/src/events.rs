@@ -1,9 +1,10 @@
 //! `bus_events`.
 
 use async_trait::async_trait;
+use edgeward_core::time::WallMs;
 use edgeward_store::durable::Events;
 use edgeward_store::{Event, EventKind, StoreError};
-use edgeward_wire::{OwnerId, TraceId};
+use edgeward_wire::{AgentId, OwnerId, SessionIdHash, TraceId};
 use sqlx::postgres::PgRow;
 use sqlx::{Postgres, Transaction};
 
@@ -64,6 +65,28 @@ impl Events for PostgresStore {
                 .map_err(failed)?;
             tx.commit().await.map_err(failed)?;
             rows.iter().map(read_event).collect()
+        })
+        .await
+    }
+
+    async fn sessions_ended_since(
+        &self,
+        since: WallMs,
+    ) -> Result<Vec<(AgentId, SessionIdHash)>, StoreError> {
+        self.within(async {
+            let mut tx = self.read().await?;
+            let rows = self
+                .query(
+                    "SELECT * FROM @.bus_events
+                     WHERE type = 'agent_session_ended' AND occurred_at >= $1 ORDER BY id",
+                )
+                .bind(Moment(since))
+                .fetch_all(&mut *tx)
+                .await
+                .map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
+            let ended = rows.iter().map(|row| Ok(read_event(row)?.ended_session()));
+            ended.filter_map(Result::transpose).collect()
         })
         .await
     }

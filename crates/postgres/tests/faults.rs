@@ -204,6 +204,7 @@ fn every_call(store: &PostgresStore) -> Vec<Call<'_>> {
         end_run(Sealed(vec![1]))
         set_standing(id, Standing::Blocked, Seeds::started(1))
         newest_change()
+        sessions_ended_since(WallMs(0))
         changes_after(ChangeId(0), 1)
         join(&node_row("node-1"))
         beat()

@@ -32,7 +32,10 @@ fn dump(database: &Database) -> String {
         |line: &&str| !line.starts_with("--") && !line.is_empty() && !line.contains("restrict");
     // The time at which a step was taken.
     let line = |line: &str| {
-        let step = line.split_once("\tfirst\t1\t").map(|(version, _)| format!("{version} first"));
+        let step = ["first", "apart"].into_iter().find_map(|name| {
+            let (version, _) = line.split_once(&format!("\t{name}\t1\t"))?;
+            Some(format!("{version} {name}"))
+        });
         step.unwrap_or_else(|| line.to_owned())
     };
     dump.lines().filter(plain).map(line).collect::<Vec<_>>().join("\n")
@@ -41,13 +44,13 @@ fn dump(database: &Database) -> String {
 #[tokio::test]
 async fn the_printed_sql_makes_the_same_and_does_nothing_twice() {
     let (ours, printed) = (Database::empty(), Database::empty());
-    assert_eq!(steps(&ours, &cogo()).await, [1]);
+    assert_eq!(steps(&ours, &cogo()).await, [1, 2]);
     let sql = migrations_sql(&cogo());
     printed.sql(&sql);
     let whole = dump(&ours);
     assert!(whole.contains("CREATE TABLE cogo.agent_devices"), "{whole}");
     assert!(whole.contains("FORCE ROW LEVEL SECURITY"), "{whole}");
-    assert!(whole.contains("1 first"), "the version is noted: {whole}");
+    assert!(whole.contains("1 first\n2 apart"), "the versions are noted: {whole}");
     assert_eq!(dump(&printed), whole);
 
     // Again, and each after the other.
@@ -71,10 +74,10 @@ async fn many_at_once_take_each_step_once() {
     for task in tasks {
         taken += task.await.unwrap();
     }
-    assert_eq!(taken, 1);
+    assert_eq!(taken, 2);
     assert_eq!(
-        database.sql("SELECT version, name, least_version FROM cogo.migrations"),
-        "1|first|1"
+        database.sql("SELECT version, name, least_version FROM cogo.migrations ORDER BY 1"),
+        "1|first|1\n2|apart|1"
     );
 }
 
@@ -91,7 +94,7 @@ async fn two_databases_of_a_new_server_are_migrated_at_once() {
         ));
     }
     for task in tasks {
-        assert_eq!(task.await.unwrap(), Ok(1));
+        assert_eq!(task.await.unwrap(), Ok(2));
     }
 }
 
@@ -99,7 +102,7 @@ async fn two_databases_of_a_new_server_are_migrated_at_once() {
 async fn a_schema_of_another_name_stands_beside_the_first() {
     let database = Database::fresh().await;
     let other = SchemaName::parse("edge_2").unwrap();
-    assert_eq!(steps(&database, &other).await, [1]);
+    assert_eq!(steps(&database, &other).await, [1, 2]);
     let at = |schema| PostgresOptions { schema, ..options(&database.edge, "node-1") };
     let second = open(at(other)).await;
     conformance::events(&*second).await;
@@ -140,7 +143,7 @@ async fn newer_tables_are_used_where_they_allow_it_and_refused_where_not() {
         assert!(why.contains("newer version of edgeward") && why.contains("99"), "{why}");
     }
     assert!(database.server.psql(&database.admin, &migrations_sql(&cogo())).is_err());
-    assert_eq!(database.sql("SELECT count(*) FROM cogo.migrations"), "3");
+    assert_eq!(database.sql("SELECT count(*) FROM cogo.migrations"), "4");
 }
 
 #[tokio::test]
@@ -191,7 +194,7 @@ async fn whoever_may_make_roles_and_schemas_can_migrate() {
         )
         .unwrap();
     let url = server.url_for("builder", PASSWORD, "app");
-    assert_eq!(migrate(&DatabaseUrl::new(&url), &cogo()).await.unwrap().len(), 1);
+    assert_eq!(migrate(&DatabaseUrl::new(&url), &cogo()).await.unwrap().len(), 2);
     assert!(migrate(&DatabaseUrl::new(&url), &cogo()).await.unwrap().is_empty());
     let becomes = server.psql(
         &server.url_for("authenticator", PASSWORD, "app"),

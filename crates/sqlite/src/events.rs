@@ -1,9 +1,10 @@
 //! `bus_events`.
 
 use async_trait::async_trait;
+use edgeward_core::time::WallMs;
 use edgeward_store::durable::Events;
 use edgeward_store::{Event, EventKind, StoreError};
-use edgeward_wire::{OwnerId, TraceId};
+use edgeward_wire::{AgentId, OwnerId, SessionIdHash, TraceId};
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Sqlite, Transaction};
 
@@ -57,6 +58,22 @@ impl Events for SqliteStore {
             .await
             .map_err(failed)?;
         rows.iter().map(read_event).collect()
+    }
+
+    async fn sessions_ended_since(
+        &self,
+        since: WallMs,
+    ) -> Result<Vec<(AgentId, SessionIdHash)>, StoreError> {
+        let rows = sqlx::query(
+            "SELECT * FROM bus_events
+             WHERE type = 'agent_session_ended' AND occurred_at >= ? ORDER BY id",
+        )
+        .bind(column::to_ms(since))
+        .fetch_all(&self.readers)
+        .await
+        .map_err(failed)?;
+        let ended = rows.iter().map(|row| Ok(read_event(row)?.ended_session()));
+        ended.filter_map(Result::transpose).collect()
     }
 }
 

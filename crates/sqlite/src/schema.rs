@@ -11,7 +11,8 @@ const APPLICATION_ID: i64 = 0x4564_6757;
 
 /// Each step from one version (`PRAGMA user_version`) to the next. Never change one that was
 /// released; add another.
-const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// Brings the file to the newest version, each step in a transaction of its own with its number.
 pub(crate) async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@ use edgeward_core::enroll::Grant;
 use edgeward_core::limit::gcra::Rate;
 use edgeward_core::record::Standing;
 use edgeward_core::time::WallMs;
-use edgeward_wire::{AgentId, Challenge, DevicePublicKey, OwnerId, Scope};
+use edgeward_wire::{AgentId, Challenge, DevicePublicKey, OwnerId, Scope, SessionIdHash};
 use ipnet::IpNet;
 use serde_json::{Map, Value};
 
@@ -217,6 +217,19 @@ pub trait Events: Send + Sync {
     /// # Errors
     /// When the store could not look.
     async fn newest_events(&self, limit: u32) -> Result<Vec<Event>, StoreError>;
+
+    /// The sessions whose end was told of at that moment or later, in the order in which it was
+    /// written: events of kind [`AgentSessionEnded`](crate::EventKind::AgentSessionEnded), whose
+    /// payload has the hash of the session's id as `session`. One that names no session tells of none.
+    ///
+    /// A session that is missing here may live on where the store of sessions has lost its end.
+    ///
+    /// # Errors
+    /// When the store could not look.
+    async fn sessions_ended_since(
+        &self,
+        since: WallMs,
+    ) -> Result<Vec<(AgentId, SessionIdHash)>, StoreError>;
 }
 
 /// What a signing key is for.

@@ -1,7 +1,7 @@
 //! Audit events (`bus_events`): what happened, to whom, by which request.
 
 use edgeward_core::time::WallMs;
-use edgeward_wire::{AgentId, OwnerId, TraceId};
+use edgeward_wire::{AgentId, OwnerId, SessionIdHash, TraceId};
 use serde_json::{Map, Value};
 
 /// Declares the kinds with their names.
@@ -65,4 +65,16 @@ pub struct Event {
     pub trace: TraceId,
     /// More, without any secret.
     pub payload: Map<String, Value>,
+}
+
+impl Event {
+    /// The session that this event says has ended.
+    #[must_use]
+    pub fn ended_session(&self) -> Option<(AgentId, SessionIdHash)> {
+        if self.kind != EventKind::AgentSessionEnded {
+            return None;
+        }
+        let id = self.payload.get("session")?.as_str()?;
+        Some((self.agent?, SessionIdHash::parse(id).ok()?))
+    }
 }

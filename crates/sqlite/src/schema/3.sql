@@ -1,0 +1,6 @@
+-- Which sessions were ended since a moment.
+
+CREATE INDEX bus_events_sessions_ended ON bus_events (occurred_at)
+    WHERE type = 'agent_session_ended';
+
+PRAGMA user_version = 3;
