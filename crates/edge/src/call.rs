@@ -131,7 +131,7 @@ impl Edge {
             Some(id) => self.session(needs.1, &id).await,
         };
         let secrets = if needs.0.is_some() { Secrets::Left } else { Secrets::Needed };
-        let agent = if self.knows_all(now) {
+        let agent = if self.is_up_to_date(now) {
             self.directory.look(needs.1, secrets, now).await
         } else {
             Fact::Unavailable
@@ -143,6 +143,11 @@ impl Edge {
     /// Whether this node can be sure that it knows of every block and every change of policy.
     pub(crate) fn knows_all(&self, now: Now) -> bool {
         self.confirmed.as_ref().is_none_or(|confirmed| confirmed.holds(now.mono))
+    }
+
+    /// The same, and that nothing is owed that a request must not pass over.
+    pub(crate) fn is_up_to_date(&self, now: Now) -> bool {
+        self.knows_all(now) && self.owed.permits(now.mono)
     }
 
     async fn session(&self, agent: AgentId, id: &SessionIdHash) -> Fact<Session> {

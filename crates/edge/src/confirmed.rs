@@ -34,12 +34,17 @@ impl Confirmed {
         self.database.fetch_max(now.0, Ordering::SeqCst);
     }
 
+    /// Whether the database itself is being followed at `now`.
+    pub(crate) fn is_followed(&self, now: MonoMs) -> bool {
+        now.since(MonoMs(self.database.load(Ordering::SeqCst))) < self.stale_ms
+    }
+
     /// Whether what is in memory may be relied on at `now`.
     pub(crate) fn holds(&self, now: MonoMs) -> bool {
-        let ago = now.since(MonoMs(self.database.load(Ordering::SeqCst)));
-        if ago < self.stale_ms {
+        if self.is_followed(now) {
             return true;
         }
+        let ago = now.since(MonoMs(self.database.load(Ordering::SeqCst)));
         let told = self.signals.as_ref().and_then(|signals| signals.confirmed_at());
         ago < ALONE_MS && told.is_some_and(|at| now.since(at) < self.stale_ms)
     }

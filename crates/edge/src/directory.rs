@@ -24,6 +24,9 @@ const ABSENT_MS: u64 = 2_000;
 /// How long a record is kept where changes by other nodes are told of, in milliseconds.
 const TOLD_MS: u64 = 300_000;
 
+/// How long it is before a database that was down is asked again for an agent, in milliseconds.
+const AGAIN_MS: u64 = 1_000;
+
 /// Counters of changes. Agents share them: a change of one has one in so many of the others read anew.
 const CHANGES: usize = 256;
 
@@ -157,8 +160,14 @@ impl Directory {
         let row = match (self.durable.agent(id).await, entry) {
             (Ok(row), _) => row,
             // Nobody has changed it: whoever did would have been told of, or nothing in memory holds.
-            (Err(error), Some(Entry { known: Some(known), .. })) if self.keep.is_told => {
+            (Err(error), Some(Entry { known: Some(known), .. }))
+                if self.keep.is_told && self.changes_of(id).load(Ordering::Acquire) == changes =>
+            {
                 tracing::warn!(agent = %id, %error, "an agent is answered as it was last read");
+                // Not every request of it asks a database that is down.
+                let read_at = MonoMs(now.0.saturating_sub(TOLD_MS.saturating_sub(AGAIN_MS)));
+                self.entries
+                    .insert(id, Entry { known: Some(Arc::clone(&known)), read_at, changes });
                 return Ok(Some(known));
             }
             (Err(error), _) => return Err(error.into()),

@@ -29,6 +29,7 @@ use crate::budget::Budgets;
 use crate::confirmed::Confirmed;
 use crate::continuity::Continuity;
 use crate::directory::Directory;
+use crate::follow::Owed;
 use crate::forward::Forwarder;
 use crate::meter::Meter;
 use crate::steady::Steadiness;
@@ -52,6 +53,8 @@ pub struct Edge {
     pub(crate) signals: Option<Arc<dyn Signals>>,
     /// Whether nothing was missed of what others change; none where there are no others.
     pub(crate) confirmed: Option<Confirmed>,
+    /// What was heard of from other nodes and is not done yet.
+    pub(crate) owed: Owed,
     pub(crate) steadiness: Steadiness,
     pub(crate) sealer: Arc<Sealer>,
     pub(crate) ring: Arc<KeyRing>,
@@ -347,7 +350,7 @@ impl Edge {
         if self.waits_for_clock(now).is_some() {
             return Some(Waits::Clock);
         }
-        (!self.knows_all(now)).then_some(Waits::Confirmation)
+        (!self.is_up_to_date(now)).then_some(Waits::Confirmation)
     }
 
     /// Takes up the keys that sign tokens as they are now; `false` when they could not be read.

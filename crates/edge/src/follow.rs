@@ -1,30 +1,132 @@
 //! Following the other nodes: the change log of the database, and what the shared store tells.
 //!
-//! Each has a task of its own, so that one that stands still holds up nothing of the other. What could
-//! not be acted on stays owed and is tried again: a block that a node has heard of and not carried out
-//! would be worse than one that it has not heard of.
+//! Hearing never waits: what was read of an agent is forgotten the moment its change is heard of, so
+//! that no request after it goes by the old record. What takes longer, looking after open streams, is
+//! owed, and done beside it: sessions and agents apart, so that one that stands still holds up nothing
+//! of the other. What cannot be done is tried again every second.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use edgeward_core::time::{MonoMs, Now};
 use edgeward_store::StoreError;
 use edgeward_store::fleet::{ChangeId, Changed, Fleet, Followed};
 use edgeward_store::shared::{Signals, Told};
 use edgeward_wire::{AgentId, SessionIdHash};
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tokio::sync::Notify;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::MissedTickBehavior;
 
 use crate::edge::Edge;
+use crate::streams::CutReason;
 
-/// How often the database is asked, and the shared store's silence is looked into.
+/// How often the database is asked, what failed is tried again, and silence is looked into.
 const BEAT: Duration = Duration::from_secs(1);
 /// Changes in one answer.
 const BATCH: u32 = 500;
+/// So many are looked at at once.
+const AT_ONCE: usize = 16;
 /// Longer than this without a confirmation, in milliseconds, and what the shared store tells is not
 /// relied on: sessions with streams are looked at one by one.
 const SILENCE_MS: u64 = 2_000;
 /// A stream whose session ends within this, in milliseconds, may have been extended elsewhere.
 const NEAR_MS: u64 = 3_000;
+
+/// What was heard of and is not done yet.
+pub(crate) struct Owed {
+    /// `AGENT_POLICY_STALE_MS`.
+    stale_ms: u64,
+    due: Mutex<Due>,
+    agents: Notify,
+    sessions: Notify,
+    rest: Notify,
+}
+
+#[derive(Default)]
+struct Due {
+    /// Agents with streams that have changed, since when.
+    agents: BTreeMap<AgentId, MonoMs>,
+    /// Sessions with streams that may have ended or been extended.
+    sessions: BTreeSet<(AgentId, SessionIdHash)>,
+    /// The keys that sign tokens have changed, since when.
+    keys: Option<MonoMs>,
+}
+
+impl Owed {
+    /// Nothing yet. What is owed for `stale_ms` is not waited for any longer.
+    pub(crate) fn new(stale_ms: u64) -> Self {
+        let (agents, sessions, rest) = (Notify::new(), Notify::new(), Notify::new());
+        Self { stale_ms, due: Mutex::default(), agents, sessions, rest }
+    }
+
+    fn due(&self) -> MutexGuard<'_, Due> {
+        self.due.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is owed that a request must not pass over: what a loss of the shared store's
+    /// memory may have brought back, and keys for too long.
+    pub(crate) fn permits(&self, now: MonoMs) -> bool {
+        let due = self.due();
+        due.keys.is_none_or(|since| now.since(since) < self.stale_ms)
+    }
+
+    /// An agent was changed elsewhere.
+    fn agent(&self, edge: &Edge, agent: AgentId, now: MonoMs) {
+        edge.directory.forget(agent);
+        // A stream that is registered after this is looked at once more by whoever registers it.
+        if edge.streams.has_agent(agent) {
+            self.due().agents.entry(agent).or_insert(now);
+            self.agents.notify_one();
+        }
+    }
+
+    /// Sessions may have ended or been extended elsewhere.
+    fn sessions(&self, sessions: impl IntoIterator<Item = (AgentId, SessionIdHash)>) {
+        self.due().sessions.extend(sessions);
+        self.sessions.notify_one();
+    }
+
+    fn keys(&self, now: MonoMs) {
+        self.due().keys.get_or_insert(now);
+        self.rest.notify_one();
+    }
+
+    /// Acts on what the shared store tells, as far as that takes no time.
+    fn hear(&self, edge: &Edge, told: Told) {
+        let now = edge.clock.now().mono;
+        match told {
+            Told::Agent(agent) => self.agent(edge, agent, now),
+            Told::Session { agent, id } => {
+                if edge.streams.has_session(&id) {
+                    self.sessions([(agent, id)]);
+                }
+            }
+            Told::Everything => {
+                // The database has every change of an agent. Where it is being followed nothing was
+                // missed; where it is not, what was missed cannot be found out.
+                if !edge.confirmed.as_ref().is_some_and(|confirmed| confirmed.is_followed(now)) {
+                    self.all_agents(edge, now);
+                }
+                self.sessions(edge.streams.sessions());
+            }
+            Told::Lost => {}
+        }
+    }
+
+    /// Changes of agents may have been missed: nothing that was read of them counts any more.
+    fn all_agents(&self, edge: &Edge, now: MonoMs) {
+        edge.directory.forget_all();
+        let mut due = self.due();
+        for holder in edge.streams.holders() {
+            due.agents.entry(holder.agent).or_insert(now);
+        }
+        drop(due);
+        self.agents.notify_one();
+    }
+}
 
 /// Follows the change log from `last` on; runs until it is dropped.
 pub(crate) async fn changes(edge: Arc<Edge>, fleet: Arc<dyn Fleet>, mut last: ChangeId) {
@@ -36,7 +138,7 @@ pub(crate) async fn changes(edge: Arc<Edge>, fleet: Arc<dyn Fleet>, mut last: Ch
         }
         // What it confirms, it confirms for the moment at which it was asked.
         let asked = edge.clock.now().mono;
-        match catch_up(&edge, &*fleet, &mut last).await {
+        match catch_up(&edge, &*fleet, &mut last, asked).await {
             Ok(()) => {
                 if let Some(confirmed) = &edge.confirmed {
                     confirmed.by_database(asked);
@@ -48,28 +150,28 @@ pub(crate) async fn changes(edge: Arc<Edge>, fleet: Arc<dyn Fleet>, mut last: Ch
 }
 
 async fn catch_up(
-    edge: &Arc<Edge>,
+    edge: &Edge,
     fleet: &dyn Fleet,
     last: &mut ChangeId,
+    now: MonoMs,
 ) -> Result<(), StoreError> {
     loop {
         let changes = match fleet.changes_after(*last, BATCH).await? {
             Followed::Changes(changes) => changes,
             Followed::Gap { newest } => {
-                edge.directory.forget_all();
+                tracing::warn!("changes may have been missed: everything is read anew");
+                edge.owed.all_agents(edge, now);
+                edge.owed.keys(now);
                 *last = newest;
-                return Ok(());
+                continue;
             }
         };
         let full = changes.len() >= BATCH as usize;
         for (id, changed) in changes {
-            let done = match changed {
-                Changed::Agent(agent) => edge.learn_of_agent(agent).await,
-                Changed::Keys => edge.reload_keys().await,
-                Changed::Policy => true,
-            };
-            if !done {
-                return Err(StoreError::Unavailable("a change could not be carried out".into()));
+            match changed {
+                Changed::Agent(agent) => edge.owed.agent(edge, agent, now),
+                Changed::Keys => edge.owed.keys(now),
+                Changed::Policy => {}
             }
             *last = id;
         }
@@ -105,62 +207,90 @@ pub(crate) async fn beats_of_node(edge: Arc<Edge>, fleet: Arc<dyn Fleet>) {
     }
 }
 
-/// Acts on what the shared store tells; runs until it is dropped.
-pub(crate) async fn signals(edge: Arc<Edge>, signals: Arc<dyn Signals>) {
-    let mut told = signals.told();
+/// Hears what the shared store tells; waits for nothing else, and runs until it is dropped.
+pub(crate) async fn hear(edge: Arc<Edge>, mut told: UnboundedReceiver<Told>) {
+    while let Some(told) = told.recv().await {
+        edge.owed.hear(&edge, told);
+    }
+    // The store has been stopped, and this node with it.
+    std::future::pending().await
+}
+
+/// Looks after streams of agents that have changed; runs until it is dropped.
+pub(crate) async fn settle_agents(edge: Arc<Edge>) {
     let mut beat = beats();
-    let mut owed = Owed::default();
     loop {
         tokio::select! {
-            told = told.recv() => match told {
-                Some(Told::Agent(agent)) => { owed.agents.insert(agent); }
-                Some(Told::Session { agent, id }) => { owed.sessions.insert((agent, id)); }
-                Some(Told::Everything) => owed.everything(&edge),
-                // The store has been stopped, and this node with it.
-                None => std::future::pending().await,
-            },
-            _ = beat.tick() => owed.what_silence_hides(&edge, &*signals),
+            _ = beat.tick() => {}
+            () = edge.owed.agents.notified() => {}
         }
-        owed.settle(&edge).await;
+        let agents = std::mem::take(&mut edge.owed.due().agents);
+        stream::iter(agents)
+            .for_each_concurrent(AT_ONCE, |(agent, since)| settle_agent(&edge, agent, since))
+            .await;
     }
 }
 
-/// What was told and not yet acted on.
-#[derive(Default)]
-struct Owed {
-    agents: BTreeSet<AgentId>,
-    sessions: BTreeSet<(AgentId, SessionIdHash)>,
+async fn settle_agent(edge: &Edge, agent: AgentId, since: MonoMs) {
+    if edge.learn_of_agent(agent).await {
+        return;
+    }
+    let Now { mono, .. } = edge.clock.now();
+    if mono.since(since) < edge.owed.stale_ms {
+        // Not at once: the next beat tries again.
+        edge.owed.due().agents.entry(agent).or_insert(since);
+        return;
+    }
+    let cut = edge.streams.cut_agent(agent, CutReason::Unconfirmed, mono);
+    tracing::error!(%agent, cut, "an agent was changed elsewhere and cannot be read: its streams end");
 }
 
-impl Owed {
-    /// Changes may have been missed: nothing that was read counts any more.
-    fn everything(&mut self, edge: &Edge) {
-        edge.directory.forget_all();
-        self.agents.extend(edge.streams.holders().into_iter().map(|holder| holder.agent));
-        self.sessions.extend(edge.streams.sessions());
-    }
-
-    fn what_silence_hides(&mut self, edge: &Edge, signals: &dyn Signals) {
-        let now = edge.clock.now().mono;
-        let told = signals.confirmed_at().is_some_and(|at| now.since(at) <= SILENCE_MS);
-        if told {
-            self.sessions.extend(edge.streams.sessions_ending_by(now.plus(NEAR_MS)));
-        } else {
-            self.sessions.extend(edge.streams.sessions());
+/// Looks after streams of sessions that were ended or extended elsewhere; runs until it is dropped.
+pub(crate) async fn settle_sessions(edge: Arc<Edge>, signals: Arc<dyn Signals>) {
+    let mut beat = beats();
+    loop {
+        tokio::select! {
+            _ = beat.tick() => what_silence_hides(&edge, &*signals),
+            () = edge.owed.sessions.notified() => {}
         }
+        let sessions = std::mem::take(&mut edge.owed.due().sessions);
+        stream::iter(sessions)
+            .for_each_concurrent(AT_ONCE, |(agent, id)| settle_session(&edge, agent, id))
+            .await;
     }
+}
 
-    async fn settle(&mut self, edge: &Arc<Edge>) {
-        let open = edge.streams.sessions();
-        for agent in std::mem::take(&mut self.agents) {
-            if !edge.learn_of_agent(agent).await {
-                self.agents.insert(agent);
-            }
+async fn settle_session(edge: &Edge, agent: AgentId, id: SessionIdHash) {
+    if edge.streams.has_session(&id) && !edge.learn_of_session(agent, &id).await {
+        edge.owed.due().sessions.insert((agent, id));
+    }
+}
+
+fn what_silence_hides(edge: &Edge, signals: &dyn Signals) {
+    let now = edge.clock.now().mono;
+    let told = signals.confirmed_at().is_some_and(|at| now.since(at) <= SILENCE_MS);
+    let sessions = if told {
+        edge.streams.sessions_ending_by(now.plus(NEAR_MS))
+    } else {
+        edge.streams.sessions()
+    };
+    edge.owed.due().sessions.extend(sessions);
+}
+
+/// Takes up changed keys, and ends anew what a shared store may have brought back; runs until it is
+/// dropped.
+pub(crate) async fn settle_rest(edge: Arc<Edge>) {
+    let mut beat = beats();
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = edge.owed.rest.notified() => {}
         }
-        for (agent, id) in std::mem::take(&mut self.sessions) {
-            if open.contains(&(agent, id)) && !edge.learn_of_session(agent, &id).await {
-                self.sessions.insert((agent, id));
-            }
+        let keys = edge.owed.due().keys.take();
+        if let Some(since) = keys
+            && !edge.reload_keys().await
+        {
+            edge.owed.due().keys = Some(since);
         }
     }
 }

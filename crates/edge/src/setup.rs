@@ -1,7 +1,7 @@
 //! From settings and stores to a running edge.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use edgeward_config::{self as config, Config, RouteConfig};
@@ -16,10 +16,11 @@ use edgeward_keys::{
 };
 use edgeward_store::durable::{Durable, KeyPurpose};
 use edgeward_store::fleet::{ChangeId, Fleet};
-use edgeward_store::shared::{Claims, Sessions, Signals};
+use edgeward_store::shared::{Claims, Sessions, Signals, Told};
 use edgeward_store::{Clock, StoreError};
 use edgeward_wire::{FormError, MacKey, Scope};
 use quick_cache::sync::Cache;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio_util::sync::CancellationToken;
 use zeroize::Zeroizing;
 
@@ -31,7 +32,7 @@ use crate::continuity::{Continuity, ContinuityError, MemoryPlan};
 use crate::directory::{Directory, Keep};
 use crate::edge::{Edge, Lifetimes};
 use crate::fetch::JwksUrl;
-use crate::follow;
+use crate::follow::{self, Owed};
 use crate::forward::{Forwarder, SetupError};
 use crate::meter::Meter;
 use crate::steady::Steadiness;
@@ -110,6 +111,8 @@ pub struct Running {
     sealer: Arc<Sealer>,
     /// The other nodes, and the place in the change log from which on they are followed.
     fleet: Option<(Arc<dyn Fleet>, ChangeId)>,
+    /// What the shared store has told since before anything was read; until upkeep takes it.
+    told: Mutex<Option<UnboundedReceiver<Told>>>,
 }
 
 impl Running {
@@ -138,6 +141,7 @@ impl Running {
             }
         };
         let Stores { sessions, claims, signals } = shared;
+        let told = Mutex::new(signals.as_ref().map(|signals| signals.told()));
         let alg = match config.jwt_alg {
             config::JwtAlg::EdDsa => SigningAlg::EdDsa,
             config::JwtAlg::Es256 => SigningAlg::Es256,
@@ -161,6 +165,7 @@ impl Running {
             claims,
             signals,
             confirmed,
+            owed: Owed::new(config.agent.policy_stale_ms),
             steadiness: Steadiness::new(began),
             continuity: continuity.clone(),
             ring: ring_of_agents,
@@ -193,7 +198,7 @@ impl Running {
             entropy,
             durable,
         };
-        Ok(Self { edge: Arc::new(edge), continuity, upstream_traffic, sealer, fleet })
+        Ok(Self { edge: Arc::new(edge), continuity, upstream_traffic, sealer, fleet, told })
     }
 
     /// The tasks beside requests: marks, ends of streams, sweeping, refusals to disk. They end with
@@ -234,9 +239,18 @@ impl Running {
             let beats = follow::beats_of_node(edge(), Arc::clone(fleet));
             others.push(Other::new("this node's place among the nodes", beats));
         }
+        let edge = || Arc::clone(&self.edge);
+        if self.fleet.is_some() || self.edge.signals.is_some() {
+            others.push(Other::new("streams of changed agents", follow::settle_agents(edge())));
+            others.push(Other::new("what else has changed", follow::settle_rest(edge())));
+        }
         if let Some(signals) = &self.edge.signals {
-            let signals = follow::signals(Arc::clone(&self.edge), Arc::clone(signals));
-            others.push(Other::new("what the shared store tells", signals));
+            let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some(told) = told {
+                others.push(Other::new("what the shared store tells", follow::hear(edge(), told)));
+            }
+            let sessions = follow::settle_sessions(edge(), Arc::clone(signals));
+            others.push(Other::new("streams of changed sessions", sessions));
         }
         others
     }

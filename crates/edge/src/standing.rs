@@ -75,8 +75,12 @@ impl Edge {
             payload: object(json!({"actor": act.actor, "reason": act.reason})),
         };
         let changed = self.durable.set_standing(id, standing, event).await;
-        // Also when the answer is an error: it may have been written all the same.
-        if matches!(changed, Ok(None | Some(Stands::Already | Stands::Retired))) {
+        // Also when the answer is an error: it may have been written all the same. And where it was so
+        // before: whoever did it may not have come to telling it.
+        let voids = standing != Standing::Active;
+        if matches!(changed, Ok(None | Some(Stands::Retired)))
+            || !voids && matches!(changed, Ok(Some(Stands::Already)))
+        {
             let unchanged = |stands| Receipt { stands, streams_cut: 0 };
             return changed.map(|stands| stands.map(unchanged));
         }

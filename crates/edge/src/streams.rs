@@ -6,6 +6,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -85,11 +86,19 @@ struct Open {
     connection: CancellationToken,
 }
 
+/// Whose streams are meant.
+enum Among {
+    All,
+    Agent(AgentId),
+    Session(SessionIdHash),
+}
+
 #[derive(Default)]
 struct Table {
     next: u64,
     open: HashMap<u64, Open>,
     by_agent: HashMap<AgentId, Vec<u64>>,
+    by_session: HashMap<SessionIdHash, Vec<u64>>,
 }
 
 /// All streams of this process.
@@ -136,6 +145,9 @@ impl Streams {
             return Err(TooMany);
         }
         of_agent.push(id);
+        if let Some(session) = holder.session {
+            table.by_session.entry(session).or_default().push(id);
+        }
         table.next += 1;
         let signal = Arc::new(Signal::default());
         let open = Open { holder, ends_at, cut_at: None, signal: Arc::clone(&signal), connection };
@@ -143,32 +155,58 @@ impl Streams {
         Ok(StreamLease { streams: Arc::clone(self), id, agent, signal })
     }
 
-    fn cut_where(&self, now: MonoMs, reason: CutReason, which: impl Fn(&Open) -> bool) -> usize {
+    /// Ends the streams of all, of an agent or of a session; how many.
+    fn cut_where(
+        &self,
+        among: &Among,
+        reason: CutReason,
+        now: MonoMs,
+        which: impl Fn(&Open) -> bool,
+    ) -> usize {
         let mut table = self.table();
+        let Table { open, by_agent, by_session, .. } = &mut *table;
         let mut cut = 0;
-        for open in table.open.values_mut().filter(|open| open.cut_at.is_none() && which(open)) {
-            open.cut_at = Some(now);
-            open.signal.cut(reason);
-            cut += 1;
+        let mut end = |open: &mut Open| {
+            if open.cut_at.is_none() && which(open) {
+                open.cut_at = Some(now);
+                open.signal.cut(reason);
+                cut += 1;
+            }
+        };
+        let ids = match among {
+            Among::All => {
+                open.values_mut().for_each(end);
+                return cut;
+            }
+            Among::Agent(agent) => by_agent.get(agent),
+            Among::Session(session) => by_session.get(session),
+        };
+        for id in ids.into_iter().flatten() {
+            if let Some(open) = open.get_mut(id) {
+                end(open);
+            }
         }
         cut
     }
 
     /// Ends the streams of a session; how many.
     pub fn cut_session(&self, session: &SessionIdHash, now: MonoMs) -> usize {
-        self.cut_where(now, CutReason::SessionEnded, |open| {
-            open.holder.session.as_ref() == Some(session)
-        })
+        self.cut_where(&Among::Session(*session), CutReason::SessionEnded, now, |_| true)
     }
 
     /// Ends the streams of an agent; how many.
     pub fn cut_agent(&self, agent: AgentId, reason: CutReason, now: MonoMs) -> usize {
-        self.cut_where(now, reason, |open| open.holder.agent == agent)
+        self.cut_where(&Among::Agent(agent), reason, now, |_| true)
     }
 
     /// Ends the streams of an agent that were let in at another epoch than this one; how many.
     pub fn cut_older(&self, agent: AgentId, epoch: u64, reason: CutReason, now: MonoMs) -> usize {
-        self.cut_where(now, reason, |open| open.holder.agent == agent && open.holder.epoch != epoch)
+        self.cut_where(&Among::Agent(agent), reason, now, |open| open.holder.epoch != epoch)
+    }
+
+    /// Ends all streams; how many.
+    pub fn cut_all(&self, reason: CutReason, now: MonoMs) -> usize {
+        self.cut_where(&Among::All, reason, now, |_| true)
     }
 
     /// Who has a stream open that was not cut yet.
@@ -192,29 +230,31 @@ impl Streams {
         near.filter_map(of_session).collect()
     }
 
+    /// Whether the session has a stream open.
+    pub fn has_session(&self, session: &SessionIdHash) -> bool {
+        self.table().by_session.contains_key(session)
+    }
+
     /// Whether the agent has a stream open.
     pub fn has_agent(&self, agent: AgentId) -> bool {
         self.table().by_agent.contains_key(&agent)
     }
 
-    /// Ends all streams; how many.
-    pub fn cut_all(&self, reason: CutReason, now: MonoMs) -> usize {
-        self.cut_where(now, reason, |_| true)
-    }
-
     /// Moves the end of a session's streams.
     pub fn extend(&self, session: &SessionIdHash, until: MonoMs) {
         let mut table = self.table();
-        let of_session = |open: &&mut Open| open.holder.session.as_ref() == Some(session);
-        for open in table.open.values_mut().filter(of_session) {
-            open.ends_at = open.ends_at.max(until);
+        let Table { open, by_session, .. } = &mut *table;
+        for id in by_session.get(session).into_iter().flatten() {
+            if let Some(open) = open.get_mut(id) {
+                open.ends_at = open.ends_at.max(until);
+            }
         }
     }
 
     /// Ends what has come to its end, and closes connections over streams that were cut a while ago
     /// and have not let go. To be called several times a second.
     pub fn reap(&self, now: MonoMs) {
-        self.cut_where(now, CutReason::Expired, |open| open.ends_at <= now);
+        self.cut_where(&Among::All, CutReason::Expired, now, |open| open.ends_at <= now);
         let table = self.table();
         for open in table.open.values() {
             if open.cut_at.is_some_and(|at| now.since(at) >= LET_GO_MS) {
@@ -251,12 +291,22 @@ impl std::fmt::Debug for StreamLease {
 impl Drop for StreamLease {
     fn drop(&mut self) {
         let mut table = self.streams.table();
-        table.open.remove(&self.id);
-        if let Entry::Occupied(mut of_agent) = table.by_agent.entry(self.agent) {
-            of_agent.get_mut().retain(|id| *id != self.id);
-            if of_agent.get().is_empty() {
-                of_agent.remove();
-            }
+        let Some(open) = table.open.remove(&self.id) else {
+            return;
+        };
+        take_out(&mut table.by_agent, open.holder.agent, self.id);
+        if let Some(session) = open.holder.session {
+            take_out(&mut table.by_session, session, self.id);
+        }
+    }
+}
+
+/// Takes a stream out of an index.
+fn take_out<K: Eq + Hash>(index: &mut HashMap<K, Vec<u64>>, key: K, id: u64) {
+    if let Entry::Occupied(mut entry) = index.entry(key) {
+        entry.get_mut().retain(|one| *one != id);
+        if entry.get().is_empty() {
+            entry.remove();
         }
     }
 }
@@ -322,6 +372,10 @@ mod tests {
         assert!(streams.has_agent(agent(1)), "it has not let go yet");
         drop(old);
         assert!(!streams.has_agent(agent(1)) && streams.has_agent(agent(2)));
+        assert!(!streams.has_session(&session(1)) && streams.has_session(&session(2)));
+        drop(new);
+        let table = streams.table();
+        assert!(table.open.is_empty() && table.by_agent.is_empty() && table.by_session.is_empty());
     }
 
     #[test]
