@@ -36,7 +36,8 @@ pub(crate) struct Shared {
     trouble: watch::Sender<Option<StartError>>,
     /// How many buckets are open.
     ready: watch::Sender<usize>,
-    serials: AtomicU64,
+    /// How often a link was tried.
+    pub(crate) serials: AtomicU64,
 }
 
 /// One bucket.

@@ -1,5 +1,7 @@
 //! Calls: their budget, their errors, and a link that comes back by itself.
 
+use std::sync::atomic::Ordering;
+
 use edgeward_services::{Gate, Redis, RedisOptions as ServerOptions};
 use edgeward_store::StoreError;
 use redis::{Pipeline, Value};
@@ -56,6 +58,9 @@ async fn a_way_that_is_cut_closes_the_link_at_once_and_a_mended_one_opens_it() {
     gate.cut();
     until("closed", || recorder.closed() == 128).await;
     assert!(hub.link(bucket(0)).is_err());
+    let tries = || hub.shared.serials.load(Ordering::SeqCst);
+    let so_far = tries();
+    until("some tries in vain", || tries() > so_far + 5).await;
     gate.mend();
     until("back", || hub.link(bucket(0)).is_ok()).await;
     assert_eq!(hub.highest_floor(), None);

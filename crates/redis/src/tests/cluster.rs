@@ -50,6 +50,30 @@ async fn every_bucket_is_at_its_slot_and_everything_is_told_from_everywhere() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_server_that_tells_nothing_leaves_all_unconfirmed() {
+    let cluster = RedisCluster::start(ServerOptions::default(), 3, 0).expect("a cluster");
+    let mute = &cluster.nodes()[1];
+    mute.command(&["ACL", "SETUSER", "default", "-client|tracking", "resetchannels"])
+        .expect("mute");
+    let (hub, _) = started(options_for(&cluster), FirstStart::Fresh).await;
+    for node in cluster.nodes() {
+        node.command(&["CONFIG", "RESETSTAT"]).expect("reset");
+    }
+    until("three beats of each", || {
+        cluster.nodes().iter().all(|node| {
+            let stat = node.info("cmdstat_time").unwrap_or_default();
+            let calls =
+                stat.strip_prefix("calls=").and_then(|it| it.split(',').next()?.parse().ok());
+            calls.is_some_and(|calls: u32| calls >= 3)
+        })
+    })
+    .await;
+    assert_eq!(hub.confirmed_at(), None);
+    assert!(hub.clock_ahead_ms().is_some());
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_failover_raises_the_floors_of_its_own_buckets_alone() {
     let cluster = RedisCluster::start(ServerOptions::default(), 3, 1).expect("a cluster");
     let (hub, recorder) = started(options_for(&cluster), FirstStart::Fresh).await;
