@@ -15,7 +15,7 @@ use edgeward_redis::{FirstStart, HostPort, RedisOptions, RedisStore, Servers, Tl
 use edgeward_sqlite::SqliteStore;
 use edgeward_store::Clock;
 use edgeward_store::durable::{Durable, LastRun};
-use edgeward_store::fleet::{Fleet, Joined, NodeRow};
+use edgeward_store::fleet::{Around, Fleet, Joined, NodeRow, Other};
 
 /// A run that remembered by itself may have granted stamps up to so long after its last mark, in
 /// milliseconds, and a floor lies half a second beyond.
@@ -39,19 +39,20 @@ enum Opened {
 
 impl Stores {
     /// Opens them, in an order in which nothing is served that could be replayed: the node joins the
-    /// others before it remembers anything, and a shared store is in use, with its floor, before the
-    /// durable one says so.
+    /// others before it grants anything, which needs to know which store it shares, and that one is in
+    /// use, with its floor, before the durable one says so. A node that cannot join, as far as that can
+    /// be told before, disturbs nobody.
     pub(crate) async fn open(
         config: &Config,
         kek: &Kek,
         clock: &Arc<dyn Clock>,
         entropy: &Arc<dyn Entropy>,
     ) -> anyhow::Result<Self> {
-        let node = node_row(config, &**entropy)?;
+        let mut node = node_row(config, &**entropy)?;
         let database = open_database(config, &node).await?;
         let (durable, fleet) = database.as_traits();
         if let Some(fleet) = &fleet {
-            join(&**fleet, &node, config, &**clock).await?;
+            look_around(&**fleet, config, &**clock).await?;
         }
         let sealer = Sealer::load(&*durable, kek, &**clock, Arc::clone(entropy)).await?;
         let redis = match &config.redis {
@@ -61,11 +62,13 @@ impl Stores {
                 let first = first_start(durable.begin_run().await?);
                 let options = redis_options(redis, config, &node, clock);
                 let store = RedisStore::open(options, first, Arc::new(seal)).await?;
-                durable.share_run().await?;
+                node.store = Some("that they share".to_owned());
                 Some(store)
             }
         };
-        Ok(Self { durable, fleet, sealer: Arc::new(sealer), redis, database })
+        let stores = Self { durable, fleet, sealer: Arc::new(sealer), redis, database };
+        take_place(stores.fleet.as_deref(), &*stores.durable, &node).await?;
+        Ok(stores)
     }
 
     /// What nodes share, by what it is asked.
@@ -111,37 +114,54 @@ async fn open_database(config: &Config, node: &NodeRow) -> anyhow::Result<Opened
     })
 }
 
-/// Joins the other nodes, by a clock that is near enough to the database's.
-async fn join(
-    fleet: &dyn Fleet,
-    node: &NodeRow,
-    config: &Config,
-    clock: &dyn Clock,
-) -> anyhow::Result<()> {
+/// Whether there is room for this node, and its clock is near enough to the database's.
+async fn look_around(fleet: &dyn Fleet, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
     let before = clock.now().wall;
-    match fleet.join(node).await? {
-        Joined::Yes { now } => {
-            let after = clock.now().wall;
-            let apart_ms = now.since(after).max(before.since(now));
-            let window_ms = config.agent.hmac_window_ms;
-            if apart_ms > window_ms {
-                bail!(
-                    "this machine's clock and the database's are {apart_ms} ms apart, and timestamps are good for {window_ms} ms: set both by NTP, and start again"
-                );
-            }
-            Ok(())
-        }
-        Joined::Alone { other, seen_ms_ago } => {
-            let who = if node.shares {
-                "which remembers nonces by itself"
-            } else {
-                "and without EDGE_REDIS_URL this one would remember nonces by itself"
-            };
-            bail!(
-                "the node {other} was up {seen_ms_ago} ms ago, {who}: a request could pass at both. Give every node the same EDGE_REDIS_URL, or stop the other one and try again after 10 s"
-            )
-        }
+    let Around { now, alone } = fleet.look_around().await?;
+    let after = clock.now().wall;
+    let apart_ms = now.since(after).max(before.since(now));
+    let window_ms = config.agent.hmac_window_ms;
+    if apart_ms > window_ms {
+        bail!(
+            "this machine's clock and the database's are {apart_ms} ms apart, and timestamps are good for {window_ms} ms: set both by NTP, and start again"
+        );
     }
+    match alone {
+        None => Ok(()),
+        Some(other) if config.redis.is_some() => bail!(apart(&other, "in a Redis")),
+        Some(other) => bail!(apart(&other, "by itself as well")),
+    }
+}
+
+/// Joins the other nodes, and says so where nonces are remembered together with them.
+async fn take_place(
+    fleet: Option<&dyn Fleet>,
+    durable: &dyn Durable,
+    node: &NodeRow,
+) -> anyhow::Result<()> {
+    if let Some(fleet) = fleet
+        && let Joined::Apart(other) = fleet.join(node).await?
+    {
+        bail!(apart(&other, &remembers(node.store.as_deref())));
+    }
+    if node.store.is_some() {
+        durable.share_run().await?;
+    }
+    Ok(())
+}
+
+fn remembers(store: Option<&str>) -> String {
+    store.map_or_else(|| "by itself".to_owned(), |id| format!("in the Redis {id}"))
+}
+
+/// Why a node cannot be up beside another one, and what to do about it.
+fn apart(other: &Other, this: &str) -> String {
+    let Other { name, store, seen_ms_ago, gone_in_ms } = other;
+    let there = remembers(store.as_deref());
+    let wait_s = gone_in_ms.div_ceil(1_000);
+    format!(
+        "the node {name} was up {seen_ms_ago} ms ago and remembers nonces {there}, this one {this}: a request could pass at both. Give every node the same EDGE_REDIS_URL and EDGE_REDIS_PREFIX, or stop the other one in order; where it was killed, try again in {wait_s} s"
+    )
 }
 
 /// What is known of nonces that were granted before.
@@ -218,7 +238,8 @@ fn node_row(config: &Config, entropy: &dyn Entropy) -> anyhow::Result<NodeRow> {
             None => node_id(&config.data_dir, entropy)?,
         },
         incarnation: entropy.bytes()?,
-        shares: config.redis.is_some(),
+        // Known once the shared store is open.
+        store: None,
         version: edgeward_edge::VERSION.to_owned(),
     })
 }

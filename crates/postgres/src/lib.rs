@@ -134,6 +134,11 @@ impl PostgresStore {
 
     /// A statement, in which `@.` stands for the schema. It is never prepared under a name.
     fn query(&self, sql: &'static str) -> Query<'static, Postgres, PgArguments> {
+        self.query_of(sql)
+    }
+
+    /// The same for one that is put together, of constants.
+    fn query_of(&self, sql: &str) -> Query<'static, Postgres, PgArguments> {
         sqlx::query(AssertSqlSafe(self.in_schema(sql))).persistent(false)
     }
 
@@ -229,7 +234,8 @@ mod tests {
 
     fn node(name: &str) -> NodeRow {
         let incarnation = [name.len() as u8; 16];
-        NodeRow { name: name.to_owned(), incarnation, shares: true, version: "0".to_owned() }
+        let store = Some("store".to_owned());
+        NodeRow { name: name.to_owned(), incarnation, store, version: "0".to_owned() }
     }
 
     /// A node that stands still in the middle of a transaction, or has lost its network there, must

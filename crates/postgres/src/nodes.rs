@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use edgeward_core::time::WallMs;
 use edgeward_store::StoreError;
-use edgeward_store::fleet::{Joined, NodeRow, Nodes};
-use sqlx::{Postgres, Transaction};
+use edgeward_store::fleet::{Around, Joined, NodeRow, Nodes, Other};
+use sqlx::postgres::PgRow;
 use uuid::Uuid;
 
 use crate::PostgresStore;
@@ -16,32 +16,59 @@ use crate::error::failed;
 /// The log of changes is pruned at the first beat and at every so many after it.
 const PRUNE_EVERY: u32 = 60;
 
-/// Of the other nodes, one that is up and must not be up beside this one: a node counts as up for
-/// 10 s after its last beat.
-const IN_THE_WAY: &str = "
-    SELECT name, (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint AS seen_ms_ago
+/// The other nodes that are up, $1 being this one: for 10 s after their last beat.
+const UP: &str = "
+    SELECT name, coalesce(store, CASE WHEN shares THEN 'a shared one' END) AS store,
+           (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint AS seen_ms_ago,
+           10000 AS lasts_ms
     FROM @.nodes
-    WHERE name <> $1 AND NOT (shares AND $2)
-          AND beat_at > clock_timestamp() - interval '10 seconds'
-    ORDER BY beat_at DESC LIMIT 1";
+    WHERE name <> $1 AND beat_at > clock_timestamp() - interval '10 seconds'";
 
-/// Those of them that are not up lose their place, so that none of them comes back beside this one;
-/// and so does whoever has not been heard of for a day.
+/// One of them that remembers by itself.
+const ALONE: &str = " AND NOT shares ORDER BY beat_at DESC LIMIT 1";
+
+/// One of them that must not be up beside this one, which remembers in the store $2.
+const IN_THE_WAY: &str = " AND NOT coalesce(store = $2, false) ORDER BY beat_at DESC LIMIT 1";
+
+/// Those that remember elsewhere lose their place where they are not up, so that none of them comes
+/// back beside this one; and so does whoever has not been heard of for a day.
 const DISPLACE: &str = "
     DELETE FROM @.nodes
     WHERE name <> $1
-          AND (NOT (shares AND $2) OR beat_at < clock_timestamp() - interval '1 day')";
+          AND (NOT coalesce(store = $2, false)
+               OR beat_at < clock_timestamp() - interval '1 day')";
 
 const TAKE_PLACE: &str = "
-    INSERT INTO @.nodes (name, incarnation, shares, version, joined_at, beat_at)
-    VALUES ($1, $2, $3, $4, clock_timestamp(), clock_timestamp())
+    INSERT INTO @.nodes (name, incarnation, store, shares, version, joined_at, beat_at)
+    VALUES ($1, $2, $3, $3 IS NOT NULL, $4, clock_timestamp(), clock_timestamp())
     ON CONFLICT (name) DO UPDATE
-    SET incarnation = excluded.incarnation, shares = excluded.shares, version = excluded.version,
-        joined_at = excluded.joined_at, beat_at = excluded.beat_at
+    SET incarnation = excluded.incarnation, store = excluded.store, shares = excluded.shares,
+        version = excluded.version, joined_at = excluded.joined_at, beat_at = excluded.beat_at
     RETURNING clock_timestamp() AS now";
 
 #[async_trait]
 impl Nodes for PostgresStore {
+    async fn look_around(&self) -> Result<Around, StoreError> {
+        self.within(async {
+            let mut tx = self.read().await?;
+            let other = self
+                .query_of(&format!("{UP}{ALONE}"))
+                .bind(&self.node.name)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+            let clock = self
+                .query("SELECT clock_timestamp() AS now")
+                .fetch_one(&mut *tx)
+                .await
+                .map_err(failed)?;
+            tx.commit().await.map_err(failed)?;
+            let alone = other.as_ref().map(read_other).transpose()?;
+            Ok(Around { now: column::moment(&clock, "now")?, alone })
+        })
+        .await
+    }
+
     async fn join(&self, node: &NodeRow) -> Result<Joined, StoreError> {
         self.within(async {
             let mut tx = self.write().await?;
@@ -51,13 +78,20 @@ impl Nodes for PostgresStore {
                 .execute(&mut *tx)
                 .await
                 .map_err(failed)?;
-            if let Some(alone) = self.in_the_way(&mut tx, node).await? {
+            let other = self
+                .query_of(&format!("{UP}{IN_THE_WAY}"))
+                .bind(&node.name)
+                .bind(&node.store)
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+            if let Some(other) = other {
                 tx.rollback().await.map_err(failed)?;
-                return Ok(alone);
+                return read_other(&other).map(Joined::Apart);
             }
             self.query(DISPLACE)
                 .bind(&node.name)
-                .bind(node.shares)
+                .bind(&node.store)
                 .execute(&mut *tx)
                 .await
                 .map_err(failed)?;
@@ -65,7 +99,7 @@ impl Nodes for PostgresStore {
                 .query(TAKE_PLACE)
                 .bind(&node.name)
                 .bind(Uuid::from_bytes(node.incarnation))
-                .bind(node.shares)
+                .bind(&node.store)
                 .bind(&node.version)
                 .fetch_one(&mut *tx)
                 .await
@@ -118,26 +152,14 @@ impl Nodes for PostgresStore {
     }
 }
 
-impl PostgresStore {
-    async fn in_the_way(
-        &self,
-        tx: &mut Transaction<'_, Postgres>,
-        node: &NodeRow,
-    ) -> Result<Option<Joined>, StoreError> {
-        let other = self
-            .query(IN_THE_WAY)
-            .bind(&node.name)
-            .bind(node.shares)
-            .fetch_optional(&mut **tx)
-            .await
-            .map_err(failed)?;
-        let Some(row) = other else {
-            return Ok(None);
-        };
-        let seen: i64 = column::plain(&row, "seen_ms_ago")?;
-        Ok(Some(Joined::Alone {
-            other: column::plain(&row, "name")?,
-            seen_ms_ago: u64::try_from(seen).unwrap_or(0),
-        }))
-    }
+fn read_other(row: &PgRow) -> Result<Other, StoreError> {
+    let seen: i64 = column::plain(row, "seen_ms_ago")?;
+    let seen_ms_ago = u64::try_from(seen).unwrap_or(0);
+    let lasts_ms: i32 = column::plain(row, "lasts_ms")?;
+    Ok(Other {
+        name: column::plain(row, "name")?,
+        store: column::plain(row, "store")?,
+        seen_ms_ago,
+        gone_in_ms: u64::from(lasts_ms.unsigned_abs()).saturating_sub(seen_ms_ago),
+    })
 }

@@ -206,6 +206,7 @@ fn every_call(store: &PostgresStore) -> Vec<Call<'_>> {
         newest_change()
         sessions_ended_since(WallMs(0))
         changes_after(ChangeId(0), 1)
+        look_around()
         join(&node_row("node-1"))
         beat()
         leave()

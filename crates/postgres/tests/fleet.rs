@@ -211,126 +211,19 @@ async fn a_change_stirs_the_others() {
 #[tokio::test]
 async fn old_changes_are_pruned_and_whoever_was_away_is_told() {
     let database = Database::fresh().await;
-    let store = database.open_as(node("node-1", true)).await;
+    let me = node_row("node-1");
+    let store = database.open_as(me.clone()).await;
     for number in 1..=6 {
         enroll(&store, number, false, 1).await;
     }
     database.sql("UPDATE cogo.changes SET changed_at = now() - interval '25 hours' WHERE id <= 4");
-    assert!(matches!(store.join(&node("node-1", true)).await, Ok(Joined::Yes { .. })));
+    assert!(matches!(store.join(&me).await, Ok(Joined::Yes { .. })));
     store.beat().await.unwrap();
     assert_eq!(database.sql("SELECT min(id), max(id) FROM cogo.changes"), "4|6");
     assert_eq!(changes(&store, ChangeId(4), 9).await.len(), 2);
     assert_eq!(changes(&store, ChangeId(0), 9).await.len(), 3);
     let away = store.changes_after(ChangeId(3), 9).await;
     assert_eq!(away, Ok(Followed::Gap { newest: ChangeId(6) }));
-}
-
-fn node(name: &str, shares: bool) -> NodeRow {
-    let incarnation = std::array::from_fn(|at| name.as_bytes().get(at).copied().unwrap_or(0));
-    NodeRow { shares, incarnation, ..node_row(name) }
-}
-
-/// As if the node had not been heard of for this long.
-fn silent(database: &Database, name: &str, seconds: u32) {
-    database.sql(&format!(
-        "UPDATE cogo.nodes SET beat_at = clock_timestamp() - interval '{seconds} seconds'
-         WHERE name = '{name}'"
-    ));
-}
-
-#[tokio::test]
-async fn nodes_that_remember_apart_are_never_up_together() {
-    for (first, second, together) in
-        [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
-    {
-        let database = Database::fresh().await;
-        let (a, b) = (node("a", first), node("b", second));
-        let (at_a, at_b) = (database.open_as(a.clone()).await, database.open_as(b.clone()).await);
-        assert!(matches!(at_a.join(&a).await, Ok(Joined::Yes { .. })));
-        let answer = at_b.join(&b).await.unwrap();
-        let case = format!("{first} and {second}: {answer:?}");
-        if together {
-            assert!(matches!(answer, Joined::Yes { .. }), "{case}");
-            at_b.beat().await.unwrap();
-            at_a.beat().await.unwrap();
-            continue;
-        }
-        let Joined::Alone { other, seen_ms_ago } = answer else { panic!("{case}") };
-        assert!(other == "a" && seen_ms_ago < 10_000, "{other} {seen_ms_ago}");
-        assert_eq!(at_b.beat().await, Err(StoreError::MarkLapsed), "{case}");
-        silent(&database, "a", 9);
-        assert!(matches!(at_b.join(&b).await, Ok(Joined::Alone { .. })), "{case}");
-        // It counts as gone, and finds that another has taken its place.
-        silent(&database, "a", 11);
-        assert!(matches!(at_b.join(&b).await, Ok(Joined::Yes { .. })), "{case}");
-        assert_eq!(at_a.beat().await, Err(StoreError::MarkLapsed), "{case}");
-        assert!(matches!(at_a.join(&a).await, Ok(Joined::Alone { .. })), "{case}");
-        at_b.leave().await.unwrap();
-        assert!(matches!(at_a.join(&a).await, Ok(Joined::Yes { .. })), "{case}");
-    }
-}
-
-#[tokio::test]
-async fn a_silent_node_that_shares_comes_back() {
-    let database = Database::fresh().await;
-    let (a, b) = (node("a", true), node("b", true));
-    let (at_a, at_b) = (database.open_as(a.clone()).await, database.open_as(b.clone()).await);
-    at_a.join(&a).await.unwrap();
-    silent(&database, "a", 3_600);
-    assert!(matches!(at_b.join(&b).await, Ok(Joined::Yes { .. })));
-    at_a.beat().await.unwrap();
-}
-
-#[tokio::test]
-async fn a_node_replaces_one_of_its_name() {
-    let database = Database::fresh().await;
-    let before = node("a", false);
-    let after = NodeRow { incarnation: [7; 16], ..before.clone() };
-    let (old, new) =
-        (database.open_as(before.clone()).await, database.open_as(after.clone()).await);
-    old.join(&before).await.unwrap();
-    old.beat().await.unwrap();
-    let Joined::Yes { now } = new.join(&after).await.unwrap() else { panic!("replaced") };
-    let clock: u64 = database
-        .sql("SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint")
-        .parse()
-        .unwrap();
-    assert!(clock.abs_diff(now.0) < 60_000, "{clock} {now:?}");
-    assert_eq!(old.beat().await, Err(StoreError::MarkLapsed));
-    old.leave().await.unwrap();
-    assert!(new.beat().await.unwrap() >= now, "leaving took the other's place");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn of_many_that_remember_apart_one_joins() {
-    const MANY: usize = 12;
-    let database = Database::fresh().await;
-    let mut nodes = Vec::new();
-    for number in 0..MANY {
-        let me = node(&format!("node-{number}"), false);
-        let store = database.open_as(me.clone()).await;
-        store.newest_change().await.unwrap();
-        nodes.push((me, store));
-    }
-    for round in 0..10 {
-        let start = Arc::new(Barrier::new(MANY));
-        let mut tasks = Vec::new();
-        for (me, store) in nodes.clone() {
-            let start = Arc::clone(&start);
-            tasks.push(tokio::spawn(async move {
-                start.wait().await;
-                store.join(&me).await.unwrap()
-            }));
-        }
-        let mut joined = 0;
-        for task in tasks {
-            joined += u32::from(matches!(task.await.unwrap(), Joined::Yes { .. }));
-        }
-        assert_eq!(joined, 1, "round {round}");
-        for (_, store) in &nodes {
-            store.leave().await.unwrap();
-        }
-    }
 }
 
 #[tokio::test]

@@ -111,7 +111,15 @@ const TABLES: &[Table] = &[
     Table { edge: &["SELECT", "INSERT"], ..closed("data_keys") },
     Table {
         edge: &["SELECT", "INSERT", "DELETE"],
-        edge_updates: &["name", "incarnation", "shares", "version", "joined_at", "beat_at"],
+        edge_updates: &[
+            "name",
+            "incarnation",
+            "shares",
+            "version",
+            "joined_at",
+            "beat_at",
+            "store",
+        ],
         ..closed("nodes")
     },
     Table {

@@ -66,10 +66,33 @@ pub struct NodeRow {
     pub name: String,
     /// Another at every start.
     pub incarnation: [u8; 16],
-    /// Whether it remembers nonces in a store that it shares with other nodes.
-    pub shares: bool,
+    /// The id of the store in which it remembers nonces together with other nodes; none when it
+    /// remembers them by itself.
+    pub store: Option<String>,
     /// Its version.
     pub version: String,
+}
+
+/// Another node that is up, or may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Other {
+    /// Its name.
+    pub name: String,
+    /// Where it remembers nonces, as in [`NodeRow::store`].
+    pub store: Option<String>,
+    /// When it was last seen, in milliseconds before now.
+    pub seen_ms_ago: u64,
+    /// When it counts as gone unless it is seen again, in milliseconds from now.
+    pub gone_in_ms: u64,
+}
+
+/// What a node finds before it joins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Around {
+    /// The store's clock.
+    pub now: WallMs,
+    /// A node of another name that is up and remembers nonces by itself: none can join beside it.
+    pub alone: Option<Other>,
 }
 
 /// What became of a node's wish to join.
@@ -80,19 +103,20 @@ pub enum Joined {
         /// The store's clock.
         now: WallMs,
     },
-    /// Another node is up, and one of the two remembers nonces by itself: between them a request
-    /// could pass twice.
-    Alone {
-        /// The other one.
-        other: String,
-        /// When it was last seen, in milliseconds before now.
-        seen_ms_ago: u64,
-    },
+    /// Another node is up that remembers nonces elsewhere, by itself or in another store: between them
+    /// a request could pass twice.
+    Apart(Other),
 }
 
 /// The nodes of a deployment.
 #[async_trait]
 pub trait Nodes: Send + Sync {
+    /// Looks around, and changes nothing.
+    ///
+    /// # Errors
+    /// When the store could not look.
+    async fn look_around(&self) -> Result<Around, StoreError>;
+
     /// Joins, unless that would let two nodes remember nonces apart. A node of the same name that was
     /// up before is replaced.
     ///

@@ -1,3 +1,7 @@
+-- Where a node remembers nonces: the id of the store that it shares, or none when it does so by itself.
+
+ALTER TABLE @schema@.nodes ADD COLUMN store text;
+
 -- Which sessions were ended since a moment.
 
 CREATE INDEX bus_events_sessions_ended ON @schema@.bus_events (occurred_at)

@@ -82,7 +82,8 @@ pub(crate) fn node_row(name: &str) -> NodeRow {
     static INCARNATION: AtomicU64 = AtomicU64::new(1);
     let mut incarnation = [0; 16];
     incarnation[8..].copy_from_slice(&INCARNATION.fetch_add(1, Ordering::Relaxed).to_be_bytes());
-    NodeRow { name: name.to_owned(), incarnation, shares: true, version: "0.1.0".into() }
+    let store = Some("one".to_owned());
+    NodeRow { name: name.to_owned(), incarnation, store, version: "0.1.0".into() }
 }
 
 /// The changes after a place in the log, which reaches back so far.
