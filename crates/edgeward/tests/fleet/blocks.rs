@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgeward_testkit::{Agent, Answer, Enrolment, Session, eventually};
+use edgeward_testkit::{Agent, Answer, Enrolment, Session, eventually, soon};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -28,24 +28,38 @@ async fn ask(agent: &Agent, node: &Node) -> Answer {
 
 /// How long since then until a node refuses the agent as blocked, and nothing else before.
 async fn until_blocked(agent: &Agent, node: &Node, since: Instant) -> Duration {
-    loop {
-        let answer = ask(agent, node).await;
-        if answer.status() != 200 {
-            answer.refused("agent_blocked");
-            return since.elapsed();
+    let refused = async {
+        loop {
+            let answer = ask(agent, node).await;
+            if answer.status() != 200 {
+                break answer;
+            }
         }
-    }
+    };
+    soon("a refusal", refused).await.refused("agent_blocked");
+    since.elapsed()
 }
 
 /// The same until it gives the agent a token again.
 async fn until_unblocked(agent: &Agent, node: &Node, since: Instant) -> Duration {
-    loop {
-        let answer = agent.call("/agent/token/refresh", &json!({})).send(node).await;
-        if answer.status() == 200 {
-            return since.elapsed();
+    soon("a token", async {
+        loop {
+            let answer = agent.call("/agent/token/refresh", &json!({})).send(node).await;
+            if answer.status() == 200 {
+                break;
+            }
+            answer.refused("agent_blocked");
         }
-        answer.refused("agent_blocked");
-    }
+    })
+    .await;
+    since.elapsed()
+}
+
+/// A stream in a session, which its end would cut as well, and one without.
+async fn streams_of(agent: &Agent, session: &Session, scene: &Scene, node: &Node) -> [Stream; 2] {
+    let request = || agent.signed("GET", "/v1/x");
+    let in_session = Stream::open(&scene.upstream, request().in_session(session), node).await;
+    [in_session, Stream::open(&scene.upstream, request(), node).await]
 }
 
 /// Blocks and unblocks at one node after the other; all nodes follow.
@@ -58,8 +72,7 @@ async fn in_force_everywhere(scene: &Scene, name: &str, promise: Duration, round
         let mut streams = Vec::new();
         for node in &scene.nodes {
             ask(&agent, node).await.expect(200);
-            let request = agent.signed("GET", "/v1/x").in_session(&session);
-            streams.push(Stream::open(&scene.upstream, request, node).await);
+            streams.extend(streams_of(&agent, &session, scene, node).await);
         }
         let asked = Instant::now();
         let (status, body) = change(at, &agent, "block").await;
@@ -183,7 +196,7 @@ async fn until_replaced(
         while ask(new, node).await.status() != 200 {}
         since.elapsed()
     };
-    join(refused, good).await
+    soon("the new agent in the place of the old", join(refused, good)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -196,8 +209,7 @@ async fn an_agent_enrolled_anew_at_one_node_is_another_at_all() {
         let mut streams = Vec::new();
         for node in &scene.nodes {
             ask(&old, node).await.expect(200);
-            let request = old.signed("GET", "/v1/x").in_session(&session);
-            streams.push(Stream::open(&scene.upstream, request, node).await);
+            streams.extend(streams_of(&old, &session, &scene, node).await);
         }
         let mut plan = Enrolment::default();
         plan.start["agent_id"] = json!(old.id);
@@ -257,7 +269,8 @@ async fn no_stream_that_was_opening_outlives_a_block() {
             assert_eq!(change(&scene.nodes[0], &agent, "block").await.0, 200);
             Instant::now()
         };
-        let (open, since) = join(join_all(openers), block).await;
+        let until_refused = soon("an end of opening", join_all(openers));
+        let (open, since) = join(until_refused, block).await;
         let open: Vec<_> = open.into_iter().flatten().collect();
         opened += open.len();
         left.extend(

@@ -248,13 +248,15 @@ async fn what_nothing_confirms_is_closed_after_the_time_it_may_be_stale() {
             let ask = async || {
                 known.agent.signed("GET", "/v1/x").in_session(&known.session).send(node).await
             };
-            loop {
+            eventually("a refusal", async || {
                 let answer = ask().await;
-                if answer.status() != 200 {
-                    assert_closed(&answer);
-                    break;
+                if answer.status() == 200 {
+                    return false;
                 }
-            }
+                assert_closed(&answer);
+                true
+            })
+            .await;
             let took = since.elapsed();
             assert_closed(&ask().await);
             took

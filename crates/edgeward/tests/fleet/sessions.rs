@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use edgeward_testkit::{Agent, Answer, Session};
+use edgeward_testkit::{Agent, Answer, Session, soon};
 use futures_util::future::{join, join_all};
 use serde_json::json;
 use tokio::time::Instant;
@@ -120,13 +120,16 @@ async fn end_everywhere(pushes: Pushes, rounds: usize) -> (Times, Times) {
         let since = Instant::now();
         ask(&agent, &session, &scene.nodes[at]).await.refused("session_invalid");
         let refusals = scene.nodes.iter().map(async |node| {
-            loop {
-                let answer = ask(&agent, &session, node).await;
-                if answer.status() != 200 {
-                    answer.refused("session_invalid");
-                    break since.elapsed();
+            let refused = async {
+                loop {
+                    let answer = ask(&agent, &session, node).await;
+                    if answer.status() != 200 {
+                        break answer;
+                    }
                 }
-            }
+            };
+            soon("a refusal", refused).await.refused("session_invalid");
+            since.elapsed()
         });
         let cuts = streams.into_iter().map(async |stream| {
             stream.cut().await;
