@@ -13,9 +13,9 @@ bench:
     cargo bench -p edgeward-core --bench verify
     cargo bench -p edgeward --bench proxy
 
-# The long forms of the tests, with a report under docs/proof/
-prove:
-    cargo run --quiet -p xtask -- prove
+# The long forms of the tests, with reports under docs/proof/; --fleet: those of many nodes alone
+prove *ARGS:
+    cargo run --quiet -p xtask -- prove {{ARGS}}
 
 # Write what is generated: docs/settings.md
 docs:

@@ -22,7 +22,8 @@ const USAGE: &str = "cargo run -p xtask -- COMMAND
   bans     checks that banned packages are in nothing that is built
   links    checks that relative links of all Markdown pages lead somewhere
   threats  checks that every page of docs/threats/ names tests, and that tests which pages name are there
-  prove    runs the long forms of the tests and writes docs/proof/one-machine.md";
+  prove    runs the long forms of the tests and writes docs/proof/one-machine.md and many-nodes.md;
+           with --fleet those of many nodes alone";
 
 fn main() -> ExitCode {
     let command = std::env::args().nth(1).unwrap_or_default();
@@ -31,7 +32,7 @@ fn main() -> ExitCode {
         "arrows" => arrows::wrong_here(),
         "bans" => bans::present(),
         "links" => links::broken(&root()),
-        "prove" => prove::claims(),
+        "prove" => prove::claims(std::env::args().nth(2).as_deref()),
         "threats" => threats::unproven(&root()),
         _ => {
             eprintln!("{USAGE}");

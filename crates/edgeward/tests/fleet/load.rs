@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use edgeward_testkit::upstream::Recorded;
 use edgeward_testkit::{Agent, Answer, AsDoor as _, Conn, Door, Piece, Upstream, eventually};
 use futures_util::future::join_all;
 use tokio::task::JoinSet;
@@ -21,6 +22,9 @@ const HONEST: [&str; 3] = ["dependency_unavailable", "starting", "timestamp_outs
 const PAUSE: Duration = Duration::from_millis(8);
 /// How many replays are on their way at once, each to every node.
 const AT_ONCE: usize = 4;
+
+/// What targets begin with that the upstream must get once.
+const ONCE: &str = "/v1/once/";
 
 /// The bytes of requests that passed.
 type Kept = Arc<Mutex<Vec<Arc<[u8]>>>>;
@@ -62,22 +66,21 @@ impl Load {
         load
     }
 
-    /// Waits until every agent was let in so many times more at each of these nodes.
-    pub(crate) async fn goes_on_at(&self, nodes: &[usize], times: u64) {
-        let counts = self.accepted.iter().enumerate();
-        let counts = counts.filter(|(place, _)| nodes.contains(&(place % self.doors.len())));
+    /// Waits until every agent was let in so many times more at every node.
+    pub(crate) async fn goes_on(&self, times: u64) {
         let read = |count: &AtomicU64| count.load(Ordering::SeqCst);
-        let goals: Vec<_> = counts.map(|(_, count)| (count, read(count) + times)).collect();
+        let goals: Vec<_> =
+            self.accepted.iter().map(|count| (count, read(count) + times)).collect();
         eventually("requests that are let in", async || {
             goals.iter().all(|(count, goal)| read(count) >= *goal)
         })
         .await;
     }
 
-    /// The same at every node.
-    pub(crate) async fn goes_on(&self, times: u64) {
-        let all: Vec<usize> = (0..self.doors.len()).collect();
-        self.goes_on_at(&all, times).await;
+    /// How often all were let in at a node so far.
+    pub(crate) fn accepted_at(&self, node: usize) -> u64 {
+        let of_node = self.accepted.iter().skip(node).step_by(self.doors.len());
+        of_node.map(|count| count.load(Ordering::SeqCst)).sum()
     }
 
     /// Sends what has passed again and again to every node, until it is told to stop.
@@ -159,7 +162,7 @@ impl Caller {
 /// A target that no other request of this process has: the upstream counts by it.
 fn target() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
-    format!("/v1/once/{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+    format!("{ONCE}{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Replays on their way.
@@ -242,12 +245,13 @@ impl fmt::Display for Replays {
     }
 }
 
-/// How many requests the upstream has got more than once, of all that have come since it was asked
-/// last.
+/// How many requests that must come once the upstream has got more often, of all that have come since
+/// it was asked last.
 pub(crate) fn doubles(upstream: &Upstream) -> usize {
     let mut counts = BTreeMap::<String, usize>::new();
-    for request in upstream.take() {
-        *counts.entry(request.target()).or_default() += 1;
+    let once = |target: &String| target.starts_with(ONCE);
+    for target in upstream.take().iter().map(Recorded::target).filter(once) {
+        *counts.entry(target).or_default() += 1;
     }
     counts.values().filter(|count| **count > 1).count()
 }

@@ -8,16 +8,20 @@
 )]
 
 mod blocks;
+mod clocks;
 mod database_down;
 mod load;
+mod lone;
 mod node;
 mod once;
 mod planted;
 mod pushes;
+mod redis_down;
 mod replay_loss;
 mod round_trips;
 mod scene;
 mod sessions;
 mod stream;
+mod strict;
 mod supabase;
 mod times;

@@ -65,17 +65,20 @@ impl Plan {
 
     /// Starts a node.
     pub(crate) async fn start(&self) -> Node {
-        let folder = tempfile::tempdir().unwrap();
-        let (child, door, log) = run(self, folder.path()).await.unwrap_or_else(|log| {
-            panic!("the node did not start:\n{log}");
-        });
-        Node { plan: self.clone(), folder, child, door, log }
+        let started = self.try_start().await;
+        started.unwrap_or_else(|log| panic!("the node did not start:\n{log}"))
     }
 
     /// Starts a node that must not come up; what it said.
     pub(crate) async fn refused(&self) -> String {
+        self.try_start().await.err().expect("the node started")
+    }
+
+    /// Starts a node; what it said when it does not come up.
+    pub(crate) async fn try_start(&self) -> Result<Node, String> {
         let folder = tempfile::tempdir().unwrap();
-        run(self, folder.path()).await.expect_err("the node started")
+        let (child, door, log) = run(self, folder.path()).await?;
+        Ok(Node { plan: self.clone(), folder, child, door, log })
     }
 }
 
@@ -140,6 +143,11 @@ impl Node {
     /// SIGCONT.
     pub(crate) fn resume(&self) {
         self.signal("-CONT");
+    }
+
+    /// Waits until it has ended by itself.
+    pub(crate) async fn ended(&mut self) {
+        soon("the end of a node", self.child.wait()).await.unwrap();
     }
 
     /// Starts it again on its folder.

@@ -3,15 +3,10 @@
 use futures_util::future::join_all;
 
 use crate::scene::{Scene, Shared};
+use crate::times::{proof, rounds};
 
-/// So many rounds where nobody asks for more (`EDGEWARD_ROUNDS`).
-const ROUNDS: usize = 200;
-
-fn rounds() -> usize {
-    std::env::var("EDGEWARD_ROUNDS").map_or(ROUNDS, |text| text.parse().unwrap())
-}
-
-async fn one_of_three_passes(shared: Shared) {
+async fn one_of_three_passes(shared: Shared, name: &str) {
+    let rounds = rounds(200);
     let scene = Scene::start(3, shared, |plan| plan).await;
     let agents = join_all((0..8).map(|_| scene.agent())).await;
     let mut sessions = Vec::new();
@@ -19,7 +14,7 @@ async fn one_of_three_passes(shared: Shared) {
         sessions.push(agent.session(&scene.nodes[1]).await);
     }
     scene.upstream.take();
-    for round in 0..rounds() {
+    for round in 0..rounds {
         let at = round % agents.len();
         let request = agents[at].signed("GET", "/v1/x").in_session(&sessions[at]);
         let answers = join_all(scene.nodes.iter().map(|node| request.send(node))).await;
@@ -29,14 +24,15 @@ async fn one_of_three_passes(shared: Shared) {
         assert_eq!((passed, replayed), (1, 2), "round {round}: {answers:?}");
         assert_eq!(scene.upstream.take().len(), 1, "round {round}");
     }
+    proof(name, format!("{rounds} rounds, exactly one passed in each"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_one_redis() {
-    one_of_three_passes(Shared::single()).await;
+    one_of_three_passes(Shared::single(), "three copies at three nodes, one Redis").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn on_a_cluster() {
-    one_of_three_passes(Shared::cluster()).await;
+    one_of_three_passes(Shared::cluster(), "three copies at three nodes, a cluster").await;
 }

@@ -13,12 +13,12 @@ use crate::scene::{Scene, Shared};
 use crate::times::{Times, proof};
 
 /// How far ahead a stamp may be: the usual in the long form, so that the proof tells the usual wait.
-fn ahead_ms() -> i64 {
+pub(crate) fn ahead_ms() -> i64 {
     if std::env::var_os("EDGEWARD_FULL").is_some() { 5_000 } else { 500 }
 }
 
 /// How often each loss happens (`EDGEWARD_LOSSES`).
-fn losses() -> usize {
+pub(crate) fn losses() -> usize {
     std::env::var("EDGEWARD_LOSSES").map_or(1, |text| text.parse().unwrap())
 }
 
@@ -172,7 +172,7 @@ pub(crate) fn decisive(options: RedisOptions) -> RedisWithSentinel {
 }
 
 /// Has the replica follow again, and both servers keep that for their next start.
-fn rejoined(servers: &RedisWithSentinel) {
+pub(crate) fn rejoined(servers: &RedisWithSentinel) {
     servers.join_replica().unwrap();
     for server in servers.servers() {
         server.command(&["CONFIG", "REWRITE"]).unwrap();

@@ -14,6 +14,7 @@ use crate::node::{Node, Plan};
 pub(crate) const PASSWORD: &str = "edge-password";
 
 /// Where nodes share what they remember.
+#[expect(clippy::large_enum_variant, reason = "there is one in a test")]
 pub(crate) enum Shared {
     /// One Redis.
     Single(Redis),
