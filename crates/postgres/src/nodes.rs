@@ -16,13 +16,16 @@ use crate::error::failed;
 /// The log of changes is pruned at the first beat and at every so many after it.
 const PRUNE_EVERY: u32 = 60;
 
-/// The other nodes that are up, $1 being this one: for 10 s after their last beat.
+/// The other nodes that are up, $1 being this one: for 10 s after their last beat. One that shares a
+/// store may go on for 300 s with that alone, where it has lost the database only.
 const UP: &str = "
     SELECT name, coalesce(store, CASE WHEN shares THEN 'a shared one' END) AS store,
            (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint AS seen_ms_ago,
-           10000 AS lasts_ms
+           CASE WHEN shares THEN 310000 ELSE 10000 END AS lasts_ms
     FROM @.nodes
-    WHERE name <> $1 AND beat_at > clock_timestamp() - interval '10 seconds'";
+    WHERE name <> $1
+          AND beat_at > clock_timestamp()
+                        - CASE WHEN shares THEN interval '310 s' ELSE interval '10 s' END";
 
 /// One of them that remembers by itself.
 const ALONE: &str = " AND NOT shares ORDER BY beat_at DESC LIMIT 1";
