@@ -14,7 +14,7 @@ use crate::times::proof;
 
 /// How long the two servers stand side by side once the sentinels have made the second a primary:
 /// longer than its floor.
-const SIDE_BY_SIDE: Duration = Duration::from_secs(3);
+const SIDE_BY_SIDE: Duration = Duration::from_secs(4);
 
 /// The node that does not hear of the new primary.
 const ASTRAY: usize = 1;
@@ -87,7 +87,7 @@ async fn side_by_side(load: &Load) {
     let before = load.accepted_at(ASTRAY);
     tokio::time::sleep(SIDE_BY_SIDE).await;
     let let_in = load.accepted_at(ASTRAY) - before;
-    proof("  let in by the old primary in 3 s beside the new one", let_in);
+    proof("  let in by the old primary in 4 s beside the new one", let_in);
 }
 
 async fn passed_twice(name: &str, config: Vec<String>, strict: bool) -> usize {
