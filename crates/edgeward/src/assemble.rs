@@ -58,8 +58,24 @@ pub(crate) async fn assemble(mut config: Config) -> anyhow::Result<Assembled> {
         fleet: stores.fleet.clone(),
         shared: stores.shared(),
     };
-    let running = Running::begin(&config, base).await?;
-    let listener = reserved.listen(tls.clone())?;
+    // From here on the node has its place among the others, and gives it back if it cannot serve.
+    let running = match Running::begin(&config, base).await {
+        Ok(running) => running,
+        Err(error) => {
+            stores.give_up().await;
+            return Err(error.into());
+        }
+    };
+    let listener = match reserved.listen(tls.clone()) {
+        Ok(listener) => listener,
+        Err(error) => {
+            if let Err(error) = running.end().await {
+                tracing::warn!(%error, "what this run remembers could not be kept");
+            }
+            stores.close().await;
+            return Err(error.into());
+        }
+    };
     Ok(Assembled { running, listener, stores, tls, url: format!("{scheme}://{address}") })
 }
 

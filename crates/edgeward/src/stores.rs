@@ -1,5 +1,7 @@
 //! From settings to open stores: the durable one, and the shared one where there is any.
 
+mod place;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use edgeward_redis::{FirstStart, HostPort, RedisOptions, RedisStore, Servers, Tl
 use edgeward_sqlite::SqliteStore;
 use edgeward_store::Clock;
 use edgeward_store::durable::{Durable, LastRun};
-use edgeward_store::fleet::{Around, Fleet, Joined, NodeRow, Other};
+use edgeward_store::fleet::{Fleet, NodeRow};
 
 /// A run that remembered by itself may have granted stamps up to so long after its last mark, in
 /// milliseconds, and a floor lies half a second beyond.
@@ -52,7 +54,7 @@ impl Stores {
         let database = open_database(config, &node).await?;
         let (durable, fleet) = database.as_traits();
         if let Some(fleet) = &fleet {
-            look_around(&**fleet, config, &**clock).await?;
+            place::look_around(&**fleet, config, &**clock).await?;
         }
         let sealer = Sealer::load(&*durable, kek, &**clock, Arc::clone(entropy)).await?;
         let redis = match &config.redis {
@@ -67,8 +69,18 @@ impl Stores {
             }
         };
         let stores = Self { durable, fleet, sealer: Arc::new(sealer), redis, database };
-        take_place(stores.fleet.as_deref(), &*stores.durable, &node).await?;
+        let taken = place::take(stores.fleet.as_deref(), &*stores.durable, &node).await;
+        if let Err(error) = taken {
+            stores.close().await;
+            return Err(error);
+        }
         Ok(stores)
+    }
+
+    /// Gives the node's place back and closes everything, where its start has failed.
+    pub(crate) async fn give_up(&self) {
+        place::leave(self.fleet.as_deref()).await;
+        self.close().await;
     }
 
     /// What nodes share, by what it is asked.
@@ -112,56 +124,6 @@ async fn open_database(config: &Config, node: &NodeRow) -> anyhow::Result<Opened
             Opened::Postgres(Arc::new(PostgresStore::open(options).await?))
         }
     })
-}
-
-/// Whether there is room for this node, and its clock is near enough to the database's.
-async fn look_around(fleet: &dyn Fleet, config: &Config, clock: &dyn Clock) -> anyhow::Result<()> {
-    let before = clock.now().wall;
-    let Around { now, alone } = fleet.look_around().await?;
-    let after = clock.now().wall;
-    let apart_ms = now.since(after).max(before.since(now));
-    let window_ms = config.agent.hmac_window_ms;
-    if apart_ms > window_ms {
-        bail!(
-            "this machine's clock and the database's are {apart_ms} ms apart, and timestamps are good for {window_ms} ms: set both by NTP, and start again"
-        );
-    }
-    match alone {
-        None => Ok(()),
-        Some(other) if config.redis.is_some() => bail!(apart(&other, "in a Redis")),
-        Some(other) => bail!(apart(&other, "by itself as well")),
-    }
-}
-
-/// Joins the other nodes, and says so where nonces are remembered together with them.
-async fn take_place(
-    fleet: Option<&dyn Fleet>,
-    durable: &dyn Durable,
-    node: &NodeRow,
-) -> anyhow::Result<()> {
-    if let Some(fleet) = fleet
-        && let Joined::Apart(other) = fleet.join(node).await?
-    {
-        bail!(apart(&other, &remembers(node.store.as_deref())));
-    }
-    if node.store.is_some() {
-        durable.share_run().await?;
-    }
-    Ok(())
-}
-
-fn remembers(store: Option<&str>) -> String {
-    store.map_or_else(|| "by itself".to_owned(), |id| format!("in the Redis {id}"))
-}
-
-/// Why a node cannot be up beside another one, and what to do about it.
-fn apart(other: &Other, this: &str) -> String {
-    let Other { name, store, seen_ms_ago, gone_in_ms } = other;
-    let there = remembers(store.as_deref());
-    let wait_s = gone_in_ms.div_ceil(1_000);
-    format!(
-        "the node {name} was up {seen_ms_ago} ms ago and remembers nonces {there}, this one {this}: a request could pass at both. Give every node the same EDGE_REDIS_URL and EDGE_REDIS_PREFIX, or stop the other one in order; where it was killed, try again in {wait_s} s"
-    )
 }
 
 /// What is known of nonces that were granted before.
