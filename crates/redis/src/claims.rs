@@ -81,6 +81,8 @@ impl ClaimTable {
         let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
         for _ in 0..TRIES {
             let link = calls.hub.link(bucket)?;
+            calls.hub.settle(bucket, &link).await?;
+            let renewals = calls.hub.renewals(bucket);
             let args = claim_args(claim, link.identity());
             let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
             match read_claimed(calls.script(&link, &self.claim, &keys, &args).await?, claim)? {
@@ -91,7 +93,7 @@ impl ClaimTable {
                     return Ok(outcome);
                 }
                 Answer::OtherEpoch => {
-                    calls.hub.renew(bucket, &link).await?;
+                    calls.hub.renew_lost(bucket, &link, renewals).await?;
                 }
             }
         }
@@ -136,11 +138,12 @@ impl Book {
         let bucket = Bucket::of(claim.agent());
         for _ in 0..TRIES {
             let link = self.calls.hub.link(bucket)?;
+            let renewals = self.calls.hub.renewals(bucket);
             let batch = [self.ledger.batch_of(claim)];
             self.calls.note_round_trip();
             let Some(charged) = self.charge(bucket, &link, &batch, true).await? else {
                 drop(batch);
-                self.calls.hub.renew(bucket, &link).await?;
+                self.calls.hub.renew_lost(bucket, &link, renewals).await?;
                 continue;
             };
             let refused = charged.refused;

@@ -63,34 +63,44 @@ impl Renewal {
     }
 
     /// The script for one bucket; by its text for a server that may not know it. `last_clock` is what the clock
-    /// of the bucket's last server shows now; `first` is given until the bucket was renewed once.
+    /// of the bucket's last server shows now; `first` is given until the bucket was renewed once; `lost` is
+    /// whether this node has seen a loss that no floor of its own stands for yet.
     pub(crate) fn command(
         &self,
         keys: &Keys,
         bucket: Bucket,
         last_clock: Option<WallMs>,
         first: Option<FirstStart>,
+        lost: bool,
         by_text: bool,
     ) -> Cmd {
-        let (known, missing) = match first {
-            None | Some(FirstStart::Shared) => (self.known.clone(), "loss"),
-            Some(FirstStart::Fresh) => (self.known.clone(), "new"),
-            Some(FirstStart::Elsewhere { floor }) => {
-                let known = self.known.parse().unwrap_or(0_u64).max(floor.0);
-                (known.to_string(), "new")
-            }
+        let (least, missing) = match first {
+            None | Some(FirstStart::Shared) => (0, "loss"),
+            Some(FirstStart::Fresh) => (0, "new"),
+            Some(FirstStart::Elsewhere { floor }) => (floor.0, "new"),
         };
+        let (least, lost) = (least.to_string(), u8::from(lost).to_string());
         let keys = [keys.epoch(bucket), keys.floor(bucket), keys.seen(bucket)];
         let last_clock = last_clock.unwrap_or_default().0.to_string();
-        let args = [&*self.identity, &*known, &*last_clock, &*self.above, missing];
+        let (identity, known, above) = (&*self.identity, &*self.known, &*self.above);
+        let args = [identity, known, &*last_clock, above, missing, &*least, &*lost];
         if by_text { RENEW.by_text(&keys, &args) } else { RENEW.by_sha(&keys, &args) }
     }
 }
 
-/// What the script answers: the floor, if there is one.
-pub(crate) fn answered(value: &Value) -> Option<Option<WallMs>> {
-    let Value::Int(floor) = value else { return None };
-    Some(some(u64::try_from(*floor).ok()?))
+/// What the script answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Renewed {
+    /// The floor, if there is one.
+    pub(crate) floor: Option<WallMs>,
+    /// Whether something was lost.
+    pub(crate) lost: bool,
+}
+
+pub(crate) fn answered(value: &Value) -> Option<Renewed> {
+    let Value::Array(parts) = value else { return None };
+    let [Value::Int(floor), Value::Int(lost)] = parts.as_slice() else { return None };
+    Some(Renewed { floor: some(u64::try_from(*floor).ok()?), lost: *lost != 0 })
 }
 
 fn some(floor: u64) -> Option<WallMs> {

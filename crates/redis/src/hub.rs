@@ -97,6 +97,36 @@ impl Hub {
         self.shared.renew_one(bucket, link).await
     }
 
+    /// How often the bucket was renewed.
+    pub(crate) fn renewals(&self, bucket: Bucket) -> u64 {
+        self.shared.buckets.get(bucket.index()).map_or(0, |state| state.renewals.lock_count())
+    }
+
+    /// [`Self::renew`] for a script that was sent after `renewals` of them and found another epoch than the
+    /// link's: a loss, unless it was renewed meanwhile.
+    ///
+    /// # Errors
+    /// As [`Self::renew`].
+    pub(crate) async fn renew_lost(
+        &self,
+        bucket: Bucket,
+        link: &Link,
+        renewals: u64,
+    ) -> Result<Option<WallMs>, StoreError> {
+        if self.renewals(bucket) == renewals {
+            self.shared.lost(&[bucket]);
+        }
+        self.renew(bucket, link).await
+    }
+
+    /// Renews a bucket where this node has seen a loss that no floor of its own stands for yet.
+    ///
+    /// # Errors
+    /// As [`Self::renew`].
+    pub(crate) async fn settle(&self, bucket: Bucket, link: &Link) -> Result<(), StoreError> {
+        if self.shared.is_lost(bucket) { self.renew(bucket, link).await.map(drop) } else { Ok(()) }
+    }
+
     /// Keeps a floor that a script has told. Floors never go down.
     pub(crate) fn note_floor(&self, bucket: Bucket, floor: WallMs) {
         self.shared.floors.note(bucket, floor);
@@ -155,7 +185,7 @@ impl Shared {
         let state = self.buckets.get(bucket.index()).ok_or_else(unknown)?;
         let asked = state.renewals.lock_count();
         let mut done = state.renewals.lock.lock().await;
-        if done.covers(asked, link.serial) {
+        if done.covers(asked, link.serial) && !state.is_lost() {
             return Ok(self.floors.of(bucket));
         }
         self.renew(&[bucket], link, link.timeout).await?.into_iter().try_for_each(|it| it.1)?;
@@ -171,6 +201,9 @@ impl Shared {
         budget: Duration,
     ) -> Result<Vec<(Bucket, Result<(), CallError>)>, CallError> {
         let Some((first, others)) = buckets.split_first() else { return Ok(Vec::new()) };
+        self.moved(buckets, &link.identity);
+        // those that are seen from now on are not settled by this
+        let losses: Vec<_> = buckets.iter().map(|bucket| (*bucket, self.losses(*bucket))).collect();
         // the first brings the text, so that the server knows it for the others
         let mut pipeline = Pipeline::with_capacity(buckets.len());
         pipeline.add_command(self.renewal(*first, link, true));
@@ -180,27 +213,24 @@ impl Shared {
         let answers = link.call_each(&pipeline, budget).await?;
         let mut renewed = Vec::with_capacity(buckets.len());
         let mut unknown = Vec::new();
-        for (bucket, answer) in buckets.iter().zip(answers) {
+        for ((bucket, losses), answer) in losses.into_iter().zip(answers) {
             if let Ok(Value::ServerError(_)) = answer {
-                unknown.push(*bucket);
+                unknown.push((bucket, losses));
             } else {
-                renewed.push((*bucket, self.renewed(*bucket, link, answer)));
+                renewed.push((bucket, self.renewed(bucket, link, losses, answer)));
             }
         }
         if unknown.is_empty() {
             return Ok(renewed);
         }
         let mut pipeline = Pipeline::with_capacity(unknown.len());
-        for bucket in &unknown {
+        for (bucket, _) in &unknown {
             pipeline.add_command(self.renewal(*bucket, link, true));
         }
         let answers = link.call_each(&pipeline, budget).await?;
-        renewed.extend(
-            unknown
-                .iter()
-                .zip(answers)
-                .map(|(bucket, answer)| (*bucket, self.renewed(*bucket, link, answer))),
-        );
+        renewed.extend(unknown.into_iter().zip(answers).map(|((bucket, losses), answer)| {
+            (bucket, self.renewed(bucket, link, losses, answer))
+        }));
         Ok(renewed)
     }
 
@@ -209,20 +239,23 @@ impl Shared {
         let known = self.floors.highest();
         let renewal = Renewal::new(&link.identity, known, options.ahead_ms, options.max_lag_ms);
         let (last_clock, first) = (self.last_clock(bucket), self.first_of(bucket));
-        renewal.command(&self.keys, bucket, last_clock, first, by_text)
+        let lost = self.is_lost(bucket);
+        renewal.command(&self.keys, bucket, last_clock, first, lost, by_text)
     }
 
     fn renewed(
         &self,
         bucket: Bucket,
         link: &Link,
+        losses: u64,
         answer: Result<Value, CallError>,
     ) -> Result<(), CallError> {
         let odd = || CallError::Odd { address: link.address.clone(), command: "EVAL" };
-        if let Some(floor) = answered(&answer?).ok_or_else(odd)? {
+        let renewed = answered(&answer?).ok_or_else(odd)?;
+        if let Some(floor) = renewed.floor {
             self.floors.note(bucket, floor);
         }
-        self.was_renewed(bucket);
+        self.was_renewed(bucket, &link.identity, losses);
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! What the tasks that watch over servers, and those who use links, have in common.
 
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use edgeward_core::time::{MonoMs, WallMs};
@@ -44,8 +44,12 @@ pub(crate) struct Shared {
 #[derive(Debug)]
 pub(crate) struct BucketState {
     link: ArcSwapOption<Link>,
-    /// Whether this process has renewed it before; from then on a missing epoch is a loss.
-    renewed: AtomicBool,
+    /// The identity that this process last renewed it with; from then on a missing epoch is a loss, and so
+    /// is another identity.
+    renewed_as: Mutex<Option<String>>,
+    /// How many losses this node has seen, and for how many of them a floor of its own stands.
+    losses: AtomicU64,
+    settled: AtomicU64,
     /// How far the clock of its last server was ahead.
     last_ahead_ms: AtomicI64,
     pub(crate) renewals: Renewals,
@@ -71,6 +75,16 @@ struct OpenServer {
     push: Push,
     health: Arc<Health>,
     buckets: Vec<Bucket>,
+}
+
+impl BucketState {
+    fn renewed_as(&self) -> MutexGuard<'_, Option<String>> {
+        self.renewed_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.losses.load(Ordering::SeqCst) > self.settled.load(Ordering::SeqCst)
+    }
 }
 
 impl Renewals {
@@ -106,7 +120,9 @@ impl Shared {
     ) -> Arc<Self> {
         let state = |_| BucketState {
             link: ArcSwapOption::empty(),
-            renewed: AtomicBool::new(false),
+            renewed_as: Mutex::new(None),
+            losses: AtomicU64::new(0),
+            settled: AtomicU64::new(0),
             last_ahead_ms: AtomicI64::new(UNREAD),
             renewals: Renewals::new(),
         };
@@ -149,13 +165,43 @@ impl Shared {
     /// What a bucket without an epoch means; `None` once it was renewed.
     pub(crate) fn first_of(&self, bucket: Bucket) -> Option<FirstStart> {
         let state = self.buckets.get(bucket.index())?;
-        (!state.renewed.load(Ordering::SeqCst)).then_some(self.first)
+        state.renewed_as().is_none().then_some(self.first)
     }
 
-    pub(crate) fn was_renewed(&self, bucket: Bucket) {
+    /// It was renewed with this identity, and a floor stands for as many losses.
+    pub(crate) fn was_renewed(&self, bucket: Bucket, identity: &str, losses: u64) {
         if let Some(state) = self.buckets.get(bucket.index()) {
-            state.renewed.store(true, Ordering::SeqCst);
+            *state.renewed_as() = Some(identity.to_owned());
+            state.settled.fetch_max(losses, Ordering::SeqCst);
         }
+    }
+
+    /// What was granted in these buckets may be forgotten. Whatever another node has made of it, this one
+    /// sees to a floor above all that it knows, before it claims anything more.
+    pub(crate) fn lost(&self, buckets: &[Bucket]) {
+        for state in buckets.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
+            state.losses.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    /// Those of these buckets that this process has renewed with another identity are lost.
+    pub(crate) fn moved(&self, buckets: &[Bucket], identity: &str) {
+        let is_other = |bucket: &Bucket| {
+            self.buckets.get(bucket.index()).is_some_and(|state| {
+                state.renewed_as().as_deref().is_some_and(|renewed_as| renewed_as != identity)
+            })
+        };
+        let moved: Vec<_> = buckets.iter().copied().filter(is_other).collect();
+        self.lost(&moved);
+    }
+
+    pub(crate) fn losses(&self, bucket: Bucket) -> u64 {
+        self.buckets.get(bucket.index()).map_or(0, |state| state.losses.load(Ordering::SeqCst))
+    }
+
+    /// Whether a loss was seen that no floor of this node stands for yet.
+    pub(crate) fn is_lost(&self, bucket: Bucket) -> bool {
+        self.buckets.get(bucket.index()).is_some_and(BucketState::is_lost)
     }
 
     /// What the clock of the bucket's last server shows now, if it was ever read.
@@ -217,11 +263,12 @@ impl Shared {
         self.count();
     }
 
-    /// What was remembered of everything on this link's server is void; it stays open.
+    /// Everything on this link's server was deleted; it stays open.
     pub(crate) fn void(&self, serial: u64) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let open = self.open.load();
         if let Some(server) = open.iter().find(|server| server.link.serial == serial) {
+            self.lost(&server.buckets);
             self.listener.closed(&server.buckets);
             self.listener.opened(&server.buckets, server.push);
         }

@@ -88,10 +88,11 @@ impl Book {
 
     async fn tell(&self, bucket: Bucket, batches: Vec<Batch>) -> Result<(), StoreError> {
         let link = self.calls.hub.link(bucket)?;
+        let renewals = self.calls.hub.renewals(bucket);
         match self.charge(bucket, &link, &batches, false).await? {
             Some(charged) => self.confirm(batches, &charged),
             None => {
-                self.calls.hub.renew(bucket, &link).await?;
+                self.calls.hub.renew_lost(bucket, &link, renewals).await?;
             }
         }
         Ok(())

@@ -2,22 +2,26 @@
 --
 -- KEYS: epoch, floor, furthest clock seen
 -- ARGV: identity of the server, the highest floor that the caller knows, what the clock of the bucket's last
---       server shows now as far as the caller knows, ms that a floor lies above a clock, and what a bucket
---       without an epoch means: "loss", or "new" for one that was never used here. 0 for none.
--- Answers the floor, 0 for none.
+--       server shows now as far as the caller knows, ms that a floor lies above a clock, what a bucket
+--       without an epoch means: "loss", or "new" for one that was never used here, a floor that holds
+--       whatever the epoch says, and "1" when the caller has seen a loss: another node, which knows less,
+--       may have renewed the epoch before. 0 for none.
+-- Answers the floor, 0 for none, and 1 for a loss, else 0.
 local epoch = redis.call('GET', KEYS[1])
 local stored = tonumber(redis.call('GET', KEYS[2]) or '0')
 local seen = tonumber(redis.call('GET', KEYS[3]) or '0')
 local time = redis.call('TIME')
 local now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
 local above = tonumber(ARGV[4])
-local floor = stored
 local renewed = epoch ~= ARGV[1]
-if renewed then
+local lost = ARGV[7] == '1'
+  or (renewed and (epoch or stored > 0 or seen > 0 or ARGV[5] ~= 'new'))
+local floor = math.max(stored, tonumber(ARGV[6]))
+if renewed or lost then
   floor = math.max(floor, tonumber(ARGV[2]))
-  if epoch or stored > 0 or seen > 0 or ARGV[5] ~= 'new' then
-    floor = math.max(floor, math.max(now, seen, tonumber(ARGV[3])) + above)
-  end
+end
+if lost then
+  floor = math.max(floor, math.max(now, seen, tonumber(ARGV[3])) + above)
 end
 -- nonces expire by this clock: when it has been further, some are gone whose time has not come
 if now + 1000 < seen then
@@ -29,4 +33,4 @@ end
 if renewed then
   redis.call('SET', KEYS[1], ARGV[1])
 end
-return floor
+return { floor, lost and 1 or 0 }

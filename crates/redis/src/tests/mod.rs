@@ -4,6 +4,7 @@ mod acl;
 mod calls;
 mod cluster;
 mod floors;
+mod losses;
 mod pushes;
 mod refusals;
 mod sentinel;
