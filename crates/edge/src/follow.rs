@@ -6,6 +6,7 @@
 //! of the other. What cannot be done is tried again every second.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use tokio::time::MissedTickBehavior;
 use crate::edge::Edge;
 use crate::streams::CutReason;
 
+/// No moment of the monotonic clock.
+const NEVER: u64 = u64::MAX;
 /// How often the database is asked, what failed is tried again, and silence is looked into.
 const BEAT: Duration = Duration::from_secs(1);
 /// Changes in one answer.
@@ -39,6 +42,13 @@ const NEAR_MS: u64 = 3_000;
 pub(crate) struct Owed {
     /// `AGENT_POLICY_STALE_MS`.
     stale_ms: u64,
+    /// Since when the keys that sign tokens have changed, on the monotonic clock; [`NEVER`] when they
+    /// are those of the database.
+    keys_since: AtomicU64,
+    /// How often the shared store may have brought back sessions that have ended, and after how many of
+    /// these times they were ended anew.
+    losses: AtomicU64,
+    mended: AtomicU64,
     due: Mutex<Due>,
     agents: Notify,
     sessions: Notify,
@@ -51,15 +61,23 @@ struct Due {
     agents: BTreeMap<AgentId, MonoMs>,
     /// Sessions with streams that may have ended or been extended.
     sessions: BTreeSet<(AgentId, SessionIdHash)>,
-    /// The keys that sign tokens have changed, since when.
-    keys: Option<MonoMs>,
 }
 
 impl Owed {
-    /// Nothing yet. What is owed for `stale_ms` is not waited for any longer.
-    pub(crate) fn new(stale_ms: u64) -> Self {
+    /// Nothing yet, but what a loss has brought back that the store had before this node came. What is
+    /// owed for `stale_ms` is not waited for any longer.
+    pub(crate) fn new(stale_ms: u64, has_lost: bool) -> Self {
         let (agents, sessions, rest) = (Notify::new(), Notify::new(), Notify::new());
-        Self { stale_ms, due: Mutex::default(), agents, sessions, rest }
+        Self {
+            stale_ms,
+            keys_since: AtomicU64::new(NEVER),
+            losses: AtomicU64::new(u64::from(has_lost)),
+            mended: AtomicU64::new(0),
+            due: Mutex::default(),
+            agents,
+            sessions,
+            rest,
+        }
     }
 
     fn due(&self) -> MutexGuard<'_, Due> {
@@ -69,8 +87,9 @@ impl Owed {
     /// Whether nothing is owed that a request must not pass over: what a loss of the shared store's
     /// memory may have brought back, and keys for too long.
     pub(crate) fn permits(&self, now: MonoMs) -> bool {
-        let due = self.due();
-        due.keys.is_none_or(|since| now.since(since) < self.stale_ms)
+        let keys_since = self.keys_since.load(Ordering::SeqCst);
+        self.losses.load(Ordering::SeqCst) == self.mended.load(Ordering::SeqCst)
+            && (keys_since == NEVER || now.since(MonoMs(keys_since)) < self.stale_ms)
     }
 
     /// An agent was changed elsewhere.
@@ -90,7 +109,7 @@ impl Owed {
     }
 
     fn keys(&self, now: MonoMs) {
-        self.due().keys.get_or_insert(now);
+        self.keys_since.fetch_min(now.0, Ordering::SeqCst);
         self.rest.notify_one();
     }
 
@@ -112,7 +131,10 @@ impl Owed {
                 }
                 self.sessions(edge.streams.sessions());
             }
-            Told::Lost => {}
+            Told::Lost => {
+                self.losses.fetch_add(1, Ordering::SeqCst);
+                self.rest.notify_one();
+            }
         }
     }
 
@@ -286,11 +308,14 @@ pub(crate) async fn settle_rest(edge: Arc<Edge>) {
             _ = beat.tick() => {}
             () = edge.owed.rest.notified() => {}
         }
-        let keys = edge.owed.due().keys.take();
-        if let Some(since) = keys
-            && !edge.reload_keys().await
-        {
-            edge.owed.due().keys = Some(since);
+        let owed = &edge.owed;
+        let since = owed.keys_since.swap(NEVER, Ordering::SeqCst);
+        if since != NEVER && !edge.reload_keys().await {
+            owed.keys_since.fetch_min(since, Ordering::SeqCst);
+        }
+        let losses = owed.losses.load(Ordering::SeqCst);
+        if losses != owed.mended.load(Ordering::SeqCst) && edge.end_anew().await {
+            owed.mended.store(losses, Ordering::SeqCst);
         }
     }
 }
@@ -299,4 +324,27 @@ fn beats() -> tokio::time::Interval {
     let mut beat = tokio::time::interval(BEAT);
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     beat
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_passes_over_a_loss_that_is_not_mended_nor_over_keys_that_are_owed_for_too_long() {
+        let owed = Owed::new(1_000, false);
+        assert!(owed.permits(MonoMs(5_000)));
+        owed.keys(MonoMs(5_000));
+        owed.keys(MonoMs(5_900));
+        assert!(owed.permits(MonoMs(5_999)));
+        assert!(!owed.permits(MonoMs(6_000)), "since they were first told of");
+        owed.keys_since.store(NEVER, Ordering::SeqCst);
+        owed.losses.fetch_add(2, Ordering::SeqCst);
+        assert!(!owed.permits(MonoMs(0)));
+        owed.mended.store(1, Ordering::SeqCst);
+        assert!(!owed.permits(MonoMs(0)), "it happened once more");
+        owed.mended.store(2, Ordering::SeqCst);
+        assert!(owed.permits(MonoMs(0)));
+        assert!(!Owed::new(1_000, true).permits(MonoMs(0)), "one from before");
+    }
 }

@@ -141,6 +141,8 @@ impl Running {
             }
         };
         let Stores { sessions, claims, signals } = shared;
+        // A floor says that there was a loss, maybe before this node could be told of it.
+        let has_lost = signals.is_some() && claims.highest_floor().is_some();
         let told = Mutex::new(signals.as_ref().map(|signals| signals.told()));
         let alg = match config.jwt_alg {
             config::JwtAlg::EdDsa => SigningAlg::EdDsa,
@@ -165,7 +167,7 @@ impl Running {
             claims,
             signals,
             confirmed,
-            owed: Owed::new(config.agent.policy_stale_ms),
+            owed: Owed::new(config.agent.policy_stale_ms, has_lost),
             steadiness: Steadiness::new(began),
             continuity: continuity.clone(),
             ring: ring_of_agents,

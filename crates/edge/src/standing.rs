@@ -129,6 +129,37 @@ impl Edge {
         true
     }
 
+    /// Ends anew the sessions that the database says have ended: the shared store may have come back as
+    /// it was before. `false` when that could not be done; then nothing may pass.
+    pub(crate) async fn end_anew(&self) -> bool {
+        let longest_ms = self.policy.load().session_max_ms;
+        let since = self.clock.now().wall.minus(longest_ms);
+        let ended = match self.durable.sessions_ended_since(since).await {
+            Ok(ended) => ended,
+            Err(error) => {
+                tracing::warn!(%error, "which sessions have ended could not be read");
+                return false;
+            }
+        };
+        let mut again = 0;
+        for (agent, id) in &ended {
+            match self.sessions.end_session(*agent, id).await {
+                Ok(true) => again += 1,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a session that has ended could not be ended anew");
+                    return false;
+                }
+            }
+        }
+        tracing::warn!(
+            ended = ended.len(),
+            again,
+            "the shared store may remember what it was before: sessions that had ended were ended anew"
+        );
+        true
+    }
+
     /// Another node may have ended or extended a session that has streams here. `false` when it could
     /// not be looked at: then this must be tried again, and the streams stay.
     pub(crate) async fn learn_of_session(&self, agent: AgentId, id: &SessionIdHash) -> bool {
