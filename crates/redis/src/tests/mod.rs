@@ -25,8 +25,9 @@ use crate::link::Link;
 use crate::options::{HostPort, RedisOptions, Servers};
 use crate::start::FirstStart;
 
-/// How long something may take that takes a second or two.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long something may take that takes a second or two; an election of sentinels that ends in a tie is held anew
+/// after many.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The machine's clocks.
 #[derive(Debug)]

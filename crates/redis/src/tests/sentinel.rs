@@ -39,7 +39,9 @@ async fn the_primary_is_followed_and_every_floor_goes_up() {
     let after_swap = floors(&hub);
     assert!(after_swap.iter().all(Option::is_some));
 
-    // and a death
+    // and a death, once the other can take its place
+    let next = servers.replica().expect("the replica");
+    next.wait_for("master_link_status", "up").expect("caught up");
     let dying = servers.primary().expect("the primary");
     dying.kill().expect("killed");
     until("all is at the first", || everywhere_at(&hub, first)).await;
