@@ -10,6 +10,7 @@
 mod blocks;
 mod clocks;
 mod database_down;
+mod ended;
 mod load;
 mod lone;
 mod node;
@@ -21,6 +22,7 @@ mod replay_loss;
 mod round_trips;
 mod scene;
 mod sessions;
+mod starts;
 mod stream;
 mod strict;
 mod supabase;
