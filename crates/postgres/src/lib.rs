@@ -28,8 +28,8 @@ mod standings;
 
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use edgeward_store::StoreError;
@@ -41,6 +41,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Postgres, Transaction};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
+use changes::Line;
 use error::{failed, unavailable};
 use listen::Listener;
 
@@ -63,6 +64,8 @@ pub struct PostgresStore {
     begin_read: String,
     /// Woken by whatever says that there may be changes.
     stirred: Arc<Notify>,
+    /// The line of the log up to which changes were told last.
+    told: Mutex<Option<Line>>,
     beats: AtomicU32,
     /// Ends when the store is dropped.
     _listener: Option<Listener>,
@@ -101,6 +104,7 @@ impl PostgresStore {
             begin_write: begin("ISOLATION LEVEL READ COMMITTED READ WRITE", budget),
             begin_read: begin("ISOLATION LEVEL REPEATABLE READ READ ONLY", budget),
             stirred,
+            told: Mutex::new(None),
             beats: AtomicU32::new(0),
             _listener: listener,
         })

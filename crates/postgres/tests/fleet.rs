@@ -21,11 +21,8 @@ use edgeward_store::durable::{
     Agents as _, Continuity as _, Enrollments as _, KeyPurpose, KeyRows as _, KeyStatus, LastRun,
     Redeemed, Sealed, SecretStatus, SigningKeyRow, Standings as _,
 };
-use edgeward_store::fleet::{
-    ChangeId, Changed, Changes as _, Followed, Joined, NodeRow, Nodes as _,
-};
+use edgeward_store::fleet::{ChangeId, Changed, Changes as _, Followed, Joined, Nodes as _};
 use support::{Database, changes, node_row, open, options, until};
-use tokio::sync::Barrier;
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -221,9 +218,49 @@ async fn old_changes_are_pruned_and_whoever_was_away_is_told() {
     store.beat().await.unwrap();
     assert_eq!(database.sql("SELECT min(id), max(id) FROM cogo.changes"), "4|6");
     assert_eq!(changes(&store, ChangeId(4), 9).await.len(), 2);
-    assert_eq!(changes(&store, ChangeId(0), 9).await.len(), 3);
-    let away = store.changes_after(ChangeId(3), 9).await;
-    assert_eq!(away, Ok(Followed::Gap { newest: ChangeId(6) }));
+    for away in [0, 3] {
+        let answer = store.changes_after(ChangeId(away), 9).await;
+        assert_eq!(answer, Ok(Followed::Gap { newest: ChangeId(6) }), "{away}");
+    }
+}
+
+/// As after a restore, or a failover to a server that had not got everything.
+#[tokio::test]
+async fn a_log_that_has_lost_what_was_read_of_it_is_a_gap() {
+    let database = Database::fresh().await;
+    let reader = database.open("node-1").await;
+    let change = || drop(database.sql("INSERT INTO cogo.changes (kind) VALUES ('policy')"));
+    for _ in 0..3 {
+        change();
+    }
+    let lose = |least: u64| {
+        let lose = "DELETE FROM cogo.changes WHERE id >=";
+        let again = "ALTER TABLE cogo.changes ALTER COLUMN id RESTART WITH";
+        database.sql(&format!("{lose} {least}; {again} {least}"));
+    };
+    let gap = |newest| Ok(Followed::Gap { newest: ChangeId(newest) });
+    assert_eq!(reader.newest_change().await, Ok(ChangeId(3)));
+    // Its end is lost, and nothing has come in its place.
+    lose(3);
+    assert_eq!(reader.changes_after(ChangeId(3), 9).await, gap(2));
+    assert_eq!(changes(&reader, ChangeId(2), 9).await, []);
+    // Another change has got the place up to which it was read.
+    lose(2);
+    change();
+    assert_eq!(reader.changes_after(ChangeId(2), 9).await, gap(2));
+    change();
+    assert_eq!(changes(&reader, ChangeId(2), 9).await.len(), 1);
+    // And is not the last one by the time it is asked.
+    lose(3);
+    for _ in 0..4 {
+        change();
+    }
+    assert_eq!(reader.changes_after(ChangeId(3), 9).await, gap(6));
+    assert_eq!(changes(&reader, ChangeId(6), 9).await, []);
+    // Everything is lost.
+    lose(1);
+    assert_eq!(reader.changes_after(ChangeId(6), 9).await, gap(0));
+    assert_eq!(changes(&reader, ChangeId(0), 9).await, []);
 }
 
 #[tokio::test]

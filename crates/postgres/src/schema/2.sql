@@ -6,3 +6,8 @@ ALTER TABLE @schema@.nodes ADD COLUMN store text;
 
 CREATE INDEX bus_events_sessions_ended ON @schema@.bus_events (occurred_at)
     WHERE type = 'agent_session_ended';
+
+-- Tells a line of the log from another one that has got its id: what a restore or a failover has lost
+-- gives its ids to other changes.
+
+ALTER TABLE @schema@.changes ADD COLUMN mark uuid NOT NULL DEFAULT gen_random_uuid();
