@@ -146,7 +146,7 @@ impl Changes for PostgresStore {
     async fn changes_after(&self, after: ChangeId, limit: u32) -> Result<Followed, StoreError> {
         self.within(async {
             let place = i64::try_from(after.0).unwrap_or(i64::MAX);
-            let mut tx = self.read().await?;
+            let mut tx = self.read_urgently().await?;
             if !self.reaches_back_to(&mut tx, after, place).await? {
                 let newest = self.newest_line(&mut tx).await?;
                 tx.commit().await.map_err(failed)?;

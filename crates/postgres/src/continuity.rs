@@ -51,7 +51,7 @@ impl Continuity for PostgresStore {
 
     async fn write_mark(&self, mark: WallMs) -> Result<(), StoreError> {
         self.within(async {
-            let mut tx = self.write().await?;
+            let mut tx = self.write_urgently().await?;
             // A mark belongs to a run that goes on, so whatever snapshot there is no longer holds all.
             let written = self
                 .query(

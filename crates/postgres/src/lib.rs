@@ -51,9 +51,15 @@ pub use schema::{Applied, SchemaName, migrate, migrations_sql};
 /// A connection that has been idle for longer is asked whether it still stands before it is used.
 const TRUSTED_IDLE: Duration = Duration::from_secs(1);
 
+/// Connections for what must not wait behind a flood of other calls.
+const URGENT: u32 = 3;
+
 /// A database, as one node uses it.
 pub struct PostgresStore {
     pool: PgPool,
+    /// For changes, beats, standings and marks: a block must come through, and a node stay up, however
+    /// much else there is to do.
+    urgent: PgPool,
     schema: SchemaName,
     /// The schema as an identifier.
     quoted: String,
@@ -95,6 +101,7 @@ impl PostgresStore {
         let listener =
             listen.map(|at| Listener::start(at, schema.channel(), budget, Arc::clone(&stirred)));
         Ok(Self {
+            urgent: pool(URGENT, budget).connect_lazy_with(connect.clone()),
             pool: pool(options.pool_size, budget).connect_lazy_with(connect),
             quoted: schema.quoted(),
             schema,
@@ -113,6 +120,7 @@ impl PostgresStore {
     /// Closes all connections; whatever comes after is unavailable.
     pub async fn close(&self) {
         self.pool.close().await;
+        self.urgent.close().await;
     }
 
     /// Does the work of one call, within its budget.
@@ -131,9 +139,19 @@ impl PostgresStore {
         self.pool.begin_with(AssertSqlSafe(self.begin_write.clone())).await.map_err(failed)
     }
 
+    /// The same for what must not wait behind others.
+    async fn write_urgently(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.urgent.begin_with(AssertSqlSafe(self.begin_write.clone())).await.map_err(failed)
+    }
+
     /// A transaction that reads, all of it as of one moment.
     async fn read(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         self.pool.begin_with(AssertSqlSafe(self.begin_read.clone())).await.map_err(failed)
+    }
+
+    /// The same for what must not wait behind others.
+    async fn read_urgently(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.urgent.begin_with(AssertSqlSafe(self.begin_read.clone())).await.map_err(failed)
     }
 
     /// A statement, in which `@.` stands for the schema. It is never prepared under a name.

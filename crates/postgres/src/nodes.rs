@@ -115,7 +115,7 @@ impl Nodes for PostgresStore {
 
     async fn beat(&self) -> Result<WallMs, StoreError> {
         self.within(async {
-            let mut tx = self.write().await?;
+            let mut tx = self.write_urgently().await?;
             let row = self
                 .query(
                     "UPDATE @.nodes SET beat_at = clock_timestamp()

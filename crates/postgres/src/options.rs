@@ -67,7 +67,8 @@ pub struct PostgresOptions {
     pub listen: Listen,
     /// Where the tables are.
     pub schema: SchemaName,
-    /// Connections at most; at least 1.
+    /// Connections at most; at least 1. Beside them there are 3 for what must not wait behind other calls,
+    /// and one for notices.
     pub pool_size: u32,
     /// How long the first connection may take, at [`open`](crate::PostgresStore::open).
     pub connect_timeout: Duration,

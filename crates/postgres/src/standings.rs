@@ -20,7 +20,7 @@ impl Standings for PostgresStore {
         event: Event,
     ) -> Result<Option<Stands>, StoreError> {
         self.within(async {
-            let mut tx = self.write().await?;
+            let mut tx = self.write_urgently().await?;
             // Nobody changes the row from here to the end.
             let row = self
                 .query("SELECT status FROM @.agent_devices WHERE id = $1 FOR UPDATE")

@@ -13,10 +13,11 @@ mod support;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use edgeward_core::record::Standing;
 use edgeward_postgres::{DatabaseUrl, Listen, PostgresOptions, PostgresStore};
 use edgeward_services::{PgBouncer, Postgres};
 use edgeward_store::conformance::{self, Seeds};
-use edgeward_store::durable::{Agents as _, Enrollments as _, Events as _};
+use edgeward_store::durable::{Agents as _, Enrollments as _, Events as _, Standings as _};
 use edgeward_store::fleet::{Changes as _, Joined, Nodes as _};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
@@ -213,7 +214,9 @@ async fn notices_come_past_the_pooler() {
         let row = Seeds::enrollment(number, "owner");
         within.start_enrollment(row, Seeds::started(number)).await.unwrap();
         let (agent, told) = (Seeds::agent(number, 1), Seeds::completed(number));
+        let id = agent.id;
         within.redeem_code(&Seeds::code(number), agent, None, told, Seeds::now()).await.unwrap();
+        within.set_standing(id, Standing::Blocked, Seeds::started(number)).await.unwrap();
         tokio::time::timeout(deadline, past.stirred()).await.unwrap();
         assert_eq!(past.newest_change().await.unwrap().0, number);
     }
