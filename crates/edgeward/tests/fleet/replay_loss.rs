@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::load::{Load, Replays, doubles};
 use crate::node::Plan;
+use crate::pushes::Pushes;
 use crate::scene::{Scene, Shared};
 use crate::times::{Times, proof};
 
@@ -113,6 +114,22 @@ async fn a_redis_that_is_flushed() {
         order(|| redis.command(&["FLUSHALL"])).unwrap();
     };
     loses("FLUSHALL", RedisOptions::default(), flush).await;
+}
+
+/// Without client tracking nothing tells nodes of a flush: every claim has to see for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flush_that_nobody_is_told_of() {
+    let (shared, url) = Pushes::Channel.redis();
+    let settings = |plan: Plan| plan.set("EDGE_REDIS_URL", url).set("EDGE_REDIS_MAX_LAG_MS", 0);
+    let mut trial = Trial::start(shared, settings).await;
+    for _ in 0..losses() {
+        trial
+            .over(async |scene, _| {
+                order(|| scene.shared.redis().command(&["FLUSHALL"])).unwrap();
+            })
+            .await;
+    }
+    assert_eq!(trial.tell("FLUSHALL without client tracking"), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
