@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use edgeward_testkit::{Agent, Answer, Enrolment, Session, eventually, soon};
+use edgeward_testkit::{Agent, Answer, Enrolment, Reply, Session, eventually, soon};
 use futures_util::future::{join, join_all};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::node::Node;
@@ -236,6 +237,29 @@ async fn an_agent_enrolled_anew_at_one_node_is_another_at_all() {
     for times in [refused, cut, good] {
         times.assert_within(Duration::from_secs(1));
     }
+}
+
+/// It was not asked for as a stream, so that no block could cut it; it is looked at once more when it
+/// turns out to be one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_turns_out_to_be_a_stream_after_a_block_elsewhere_is_refused() {
+    let scene = Pushes::Tracking.scene(2, |plan| plan).await;
+    let agent = scene.agent().await;
+    let (begin, begun) = oneshot::channel();
+    let mut late = Some(Reply::After(begun, Box::new(Reply::Events)));
+    scene.upstream.plan(move |request| match request.target().as_str() {
+        "/v1/late" => late.take().unwrap(),
+        _ => Reply::Echo,
+    });
+    let request = agent.signed("GET", "/v1/late");
+    let block = async {
+        eventually("the request at the upstream", async || scene.upstream.count() == 1).await;
+        assert_eq!(change(&scene.nodes[0], &agent, "block").await.0, 200);
+        until_blocked(&agent, &scene.nodes[1], Instant::now()).await;
+        begin.send(()).unwrap();
+    };
+    let ((head, _), ()) = join(request.open(&scene.nodes[1]), block).await;
+    assert_eq!((head.status, head.header("x-edgeward-code")), (403, Some("agent_blocked")));
 }
 
 /// Streams are opened as fast as they can be, in a session and without one, at nodes that are not
