@@ -1,5 +1,6 @@
 //! Whom a node is logged in as. The policies bind no superuser, nobody with `BYPASSRLS`, and not for
-//! long whoever owns the tables or may make itself a member of what it likes.
+//! long whoever owns the tables or may make itself a member of what it likes. Nor do they bind whoever
+//! may become such a role, as every member of it may.
 
 use edgeward_store::StoreError;
 use sqlx::postgres::PgConnection;
@@ -8,11 +9,19 @@ use crate::column;
 use crate::error::{failed, unavailable};
 use crate::schema::SchemaName;
 
+/// Over all roles that this one is, or may become; it may have been become already. A superuser counts
+/// as a member of all.
 const LOOK: &str = "
-    SELECT current_user::text AS name, rolsuper, rolbypassrls, rolcreaterole,
-           rolsuper OR pg_has_role(current_user, relowner, 'MEMBER') AS owns
-    FROM pg_catalog.pg_roles, pg_catalog.pg_class
-    WHERE rolname = current_user AND pg_class.oid = to_regclass($1)";
+    SELECT current_user::text AS name,
+           bool_or(rolsuper) AS super, bool_or(rolbypassrls) AS bypasses,
+           bool_or(rolcreaterole) AS makes,
+           bool_or(role.oid = (SELECT nspowner FROM pg_catalog.pg_namespace WHERE nspname = $1)
+                   OR role.oid IN (SELECT relowner FROM pg_catalog.pg_class
+                                   JOIN pg_catalog.pg_namespace AS space ON space.oid = relnamespace
+                                   WHERE nspname = $1)) AS owns
+    FROM pg_catalog.pg_roles AS role
+    WHERE pg_catalog.pg_has_role(current_user, role.oid, 'MEMBER')
+          OR pg_catalog.pg_has_role(session_user, role.oid, 'MEMBER')";
 
 /// Refuses such a role, or only warns of it.
 pub(crate) async fn verify(
@@ -22,15 +31,15 @@ pub(crate) async fn verify(
 ) -> Result<(), StoreError> {
     let row = sqlx::query(LOOK)
         .persistent(false)
-        .bind(format!("{}.migrations", schema.quoted()))
+        .bind(schema.as_str())
         .fetch_one(connection)
         .await
         .map_err(failed)?;
     let traits = [
-        ("rolsuper", "is a superuser"),
-        ("rolbypassrls", "may bypass row-level security"),
-        ("rolcreaterole", "may make roles"),
-        ("owns", "owns the tables"),
+        ("super", "is a superuser or may become one"),
+        ("bypasses", "may bypass row-level security"),
+        ("makes", "may make roles"),
+        ("owns", "owns the tables or may become their owner"),
     ];
     let mut found = Vec::new();
     for (column, meaning) in traits {

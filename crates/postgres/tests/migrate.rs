@@ -153,7 +153,20 @@ async fn a_role_that_policies_do_not_bind_is_refused_where_it_matters() {
         "CREATE ROLE passes LOGIN BYPASSRLS PASSWORD '{PASSWORD}' IN ROLE edgeward_edge;
          CREATE ROLE makes LOGIN CREATEROLE PASSWORD '{PASSWORD}' IN ROLE edgeward_edge;
          CREATE ROLE owns LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeward_edge, edgeward_migrate;
-         CREATE ROLE one_more LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeward_edge"
+         CREATE ROLE one_more LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeward_edge;
+         CREATE ROLE chief SUPERUSER;
+         CREATE ROLE middle IN ROLE passes;
+         CREATE ROLE schema_owner;
+         CREATE ROLE becomes_super LOGIN NOINHERIT PASSWORD '{PASSWORD}' IN ROLE edgeward_edge, chief;
+         CREATE ROLE becomes_passes LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeward_edge, middle;
+         CREATE ROLE becomes_makes LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeward_edge, makes;
+         CREATE ROLE becomes_owner LOGIN PASSWORD '{PASSWORD}' IN ROLE edgeward_edge, schema_owner;
+         GRANT edgeward_edge TO becomes_super WITH ADMIN OPTION;
+         GRANT USAGE ON SCHEMA cogo TO becomes_super;
+         GRANT SELECT ON cogo.migrations TO becomes_super;
+         CREATE POLICY look ON cogo.migrations FOR SELECT TO becomes_super USING (true);
+         ALTER SCHEMA cogo OWNER TO schema_owner;
+         GRANT USAGE ON SCHEMA cogo TO edgeward_migrate"
     ));
     let url = |role| database.server.url_for(role, PASSWORD, &database.name);
     let open = |url: String, strict| {
@@ -164,6 +177,11 @@ async fn a_role_that_policies_do_not_bind_is_refused_where_it_matters() {
         (url("passes"), "may bypass row-level security"),
         (url("makes"), "may make roles"),
         (url("owns"), "owns the tables"),
+        (url("becomes_super"), "is a superuser"),
+        (url("becomes_passes"), "may bypass row-level security"),
+        (url("becomes_makes"), "may make roles"),
+        (url("becomes_owner"), "owns the tables"),
+        (format!("{}?options=-c%20role%3Dedgeward_edge", database.admin), "is a superuser"),
     ] {
         let refused = open(url.clone(), true).await.unwrap_err();
         assert!(refused.to_string().contains(why), "{refused}");
