@@ -11,3 +11,7 @@ CREATE INDEX bus_events_sessions_ended ON @schema@.bus_events (occurred_at)
 -- gives its ids to other changes.
 
 ALTER TABLE @schema@.changes ADD COLUMN mark uuid NOT NULL DEFAULT gen_random_uuid();
+
+-- What an operator has written down of an agent, and who that was, is not for the agent or its owner.
+
+REVOKE SELECT (payload) ON @schema@.bus_events FROM edgeward_agent;
