@@ -18,6 +18,8 @@ const ALONE_MS: u64 = 300_000;
 pub(crate) struct Confirmed {
     /// The last answer of the database, on the monotonic clock.
     database: AtomicU64,
+    /// The last confirmation of the shared store that was seen, on the monotonic clock; 0 for none.
+    told: AtomicU64,
     signals: Option<Arc<dyn Signals>>,
     /// `AGENT_POLICY_STALE_MS`.
     stale_ms: u64,
@@ -26,7 +28,7 @@ pub(crate) struct Confirmed {
 impl Confirmed {
     /// The database has just answered.
     pub(crate) fn new(now: MonoMs, signals: Option<Arc<dyn Signals>>, stale_ms: u64) -> Self {
-        Self { database: AtomicU64::new(now.0), signals, stale_ms }
+        Self { database: AtomicU64::new(now.0), told: AtomicU64::new(0), signals, stale_ms }
     }
 
     /// The database confirmed at `now` that this node knows of everything up to then.
@@ -45,8 +47,12 @@ impl Confirmed {
             return true;
         }
         let ago = now.since(MonoMs(self.database.load(Ordering::SeqCst)));
-        let told = self.signals.as_ref().and_then(|signals| signals.confirmed_at());
-        ago < ALONE_MS && told.is_some_and(|at| now.since(at) < self.stale_ms)
+        // A connection that was lost a moment ago takes nothing back of what was certain before.
+        if let Some(at) = self.signals.as_ref().and_then(|signals| signals.confirmed_at()) {
+            self.told.fetch_max(at.0, Ordering::SeqCst);
+        }
+        let told = self.told.load(Ordering::SeqCst);
+        ago < ALONE_MS && told > 0 && now.since(MonoMs(told)) < self.stale_ms
     }
 }
 
@@ -98,12 +104,15 @@ mod tests {
         let signals = Arc::new(At(AtomicU64::new(0)));
         let confirmed = Confirmed::new(MonoMs(0), Some(signals.clone()), 10_000);
         assert!(!confirmed.holds(MonoMs(10_000)), "it has never confirmed");
-        for now in [10_000, 200_000, 299_999] {
+        for now in [10_000, 200_000, 299_998] {
             signals.0.store(now - 9_999, Ordering::SeqCst);
             assert!(confirmed.holds(MonoMs(now)), "{now}");
-            signals.0.store(now - 10_000, Ordering::SeqCst);
-            assert!(!confirmed.holds(MonoMs(now)), "{now}");
+            assert!(!confirmed.holds(MonoMs(now + 1)), "{now}");
         }
+        signals.0.store(299_999, Ordering::SeqCst);
+        assert!(confirmed.holds(MonoMs(299_999)));
+        signals.0.store(0, Ordering::SeqCst);
+        assert!(confirmed.holds(MonoMs(299_999)), "a lost connection takes nothing back");
         signals.0.store(300_000, Ordering::SeqCst);
         assert!(!confirmed.holds(MonoMs(300_000)));
     }

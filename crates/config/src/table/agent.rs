@@ -142,7 +142,7 @@ pub(super) const AGENT: &[Setting] = &[
     .rule("at least `AGENT_BACKOFF_BASE_MS`"),
     Setting::new(
         "AGENT_POLICY_STALE_MS",
-        Kind::millis(1_000, 300_000),
+        Kind::millis(2_000, 300_000),
         Value("10000"),
         "A node that can confirm blocks and policy with neither the database nor Redis for longer answers 503 and ends its streams; with Redis alone confirming it goes on for at most 300 s.",
     ),
