@@ -62,6 +62,13 @@ async fn adopted() -> Adopter {
     let server = Postgres::start().unwrap();
     let admin = server.create_database("app").unwrap();
     migrate(&DatabaseUrl::new(&admin), &SchemaName::default()).await.unwrap();
+    for agent in [AGENT, OTHER] {
+        let enrolled = format!(
+            "INSERT INTO cogo.agent_devices (id, user_id, status, epoch, created_at)
+             VALUES ('{agent}', 'alice', 'active', 1, now())"
+        );
+        server.psql(&admin, &enrolled).unwrap();
+    }
     let blocks = blocks();
     assert_eq!(blocks.len(), 7, "each of them is run");
     for (at, block) in blocks.iter().enumerate() {
@@ -82,7 +89,11 @@ async fn adopted() -> Adopter {
 }
 
 fn claims(agent: &str) -> String {
-    format!(r#"{{"agent_id":"{agent}","owner_user_id":"alice"}}"#)
+    at_epoch(agent, "1")
+}
+
+fn at_epoch(agent: &str, epoch: &str) -> String {
+    format!(r#"{{"agent_id":"{agent}","owner_user_id":"alice","epoch":{epoch}}}"#)
 }
 
 #[tokio::test]
@@ -136,4 +147,51 @@ async fn an_owners_table_is_read_by_its_agents_and_written_by_the_owner() {
     assert_eq!(app.with(&owner("alice"), look).unwrap(), "of alice");
     assert_eq!(app.with(&owner("bob"), look).unwrap(), "of bob");
     assert_eq!(app.with("{}", look).unwrap(), "");
+}
+
+/// What a token was given for has ended before the token has.
+#[tokio::test]
+async fn a_token_of_before_a_block_shows_and_writes_nothing() {
+    let app = adopted().await;
+    app.with(
+        r#"{"owner_user_id":"alice"}"#,
+        "INSERT INTO public.sites (owner_user_id, name) VALUES ('alice', 'site')",
+    )
+    .unwrap();
+    let write = "INSERT INTO public.notes (text) VALUES ('late')";
+    let shows = |claims: &str| {
+        let seen = [("edgeward_agent", "notes"), ("edgeward_agent", "sites"), ("reports", "notes")]
+            .map(|(role, table)| {
+                let look = format!("SELECT count(*) FROM public.{table}");
+                app.acting(role, claims, &look).unwrap()
+            });
+        let written = app.with(claims, &format!("{write}; ROLLBACK")).is_ok();
+        (seen.join(" "), written)
+    };
+    let now = |sql: &str| {
+        let sql = format!("UPDATE cogo.agent_devices SET {sql} WHERE id = '{AGENT}'");
+        app.server.psql(&app.admin, &sql).unwrap();
+    };
+    let (all, nothing) = (("1 1 1".to_owned(), true), ("0 0 0".to_owned(), false));
+    assert_eq!(shows(&claims(AGENT)), all);
+    for epoch in ["0", "2", "1.0", "\"1\"", "null", "[1]", "true", "{}", "-1", "1e1"] {
+        assert_eq!(shows(&at_epoch(AGENT, epoch)), nothing, "{epoch}");
+    }
+    let without = format!(r#"{{"agent_id":"{AGENT}","owner_user_id":"alice"}}"#);
+    assert_eq!(shows(&without), nothing, "no epoch at all");
+    for status in ["blocked", "retired"] {
+        now(&format!("status = '{status}'"));
+        assert_eq!(shows(&claims(AGENT)), nothing, "{status}");
+    }
+    now("status = 'active', epoch = 2");
+    assert_eq!(shows(&claims(AGENT)), nothing, "enrolled anew");
+    assert_eq!(shows(&at_epoch(AGENT, "2")), all);
+    let asks = |claims: &str| app.with(claims, "SELECT cogo.is_current()").unwrap();
+    assert_eq!(asks(&at_epoch(AGENT, "2")), "t");
+    let nobody = "0192f3c4-5a6b-7c8d-9e0f-000000000009";
+    for claims in
+        [String::new(), "{}".into(), r#"{"owner_user_id":"alice"}"#.into(), claims(nobody)]
+    {
+        assert_eq!(asks(&claims), "f", "{claims}");
+    }
 }
