@@ -52,9 +52,7 @@ pub(crate) async fn introduce(
     pipeline.cmd("CLIENT").arg("SETNAME").arg(format!("edgeward:{}", shared.options.node));
     let around = Around::asked(&*shared.options.clock);
     let answers = line.send(&pipeline, STEP).await.map_err(broken)?;
-    let standing = standing(answers.get(..QUESTIONS), &around, address, &pipeline)?;
-    usable(&standing, shared, address)?;
-    Ok(standing)
+    standing(answers.get(..QUESTIONS), &around, address, &pipeline)
 }
 
 pub(crate) fn standing(

@@ -5,6 +5,7 @@ use edgeward_store::Clock;
 use redis::{Pipeline, Value};
 
 use crate::options::HostPort;
+use crate::reading::Reading;
 use crate::start::StartError;
 
 /// The server at the other end of a connection.
@@ -18,6 +19,8 @@ pub(crate) struct Standing {
     mode: String,
     /// How far its clock is ahead of this machine's, in milliseconds.
     pub(crate) clock_ahead_ms: i64,
+    /// The same clock by the monotonic one.
+    pub(crate) reading: Reading,
 }
 
 /// How many answers [`ask`] brings.
@@ -47,9 +50,12 @@ impl<'a> Around<'a> {
         Self { clock, asked: clock.now() }
     }
 
-    fn half_way(&self) -> WallMs {
-        let took = self.clock.now().mono.since(self.asked.mono);
-        self.asked.wall.plus(took / 2)
+    /// The reading, and how far the clock is ahead of the wall clock half-way.
+    fn answered(&self, shown: WallMs) -> Option<(Reading, i64)> {
+        let (asked, answered) = (self.asked.mono, self.clock.now().mono);
+        let half_way = self.asked.wall.plus(answered.since(asked) / 2);
+        let ahead_ms = signed(shown).checked_sub(signed(half_way))?;
+        Some((Reading { shown, asked, answered }, ahead_ms))
     }
 }
 
@@ -67,6 +73,7 @@ impl Standing {
         if run_id.is_empty() || replication_id.is_empty() {
             return None;
         }
+        let (reading, clock_ahead_ms) = around.answered(time_of(time)?)?;
         Some(Self {
             identity: match evicted {
                 0 => format!("{run_id}/{replication_id}"),
@@ -75,7 +82,8 @@ impl Standing {
             role: field(&replication, "role")?.to_owned(),
             policy: field(&memory, "maxmemory_policy")?.to_owned(),
             mode: field(&server, "redis_mode").unwrap_or("standalone").to_owned(),
-            clock_ahead_ms: signed(time_of(time)?).checked_sub(signed(around.half_way()))?,
+            clock_ahead_ms,
+            reading,
         })
     }
 

@@ -19,6 +19,7 @@ mod near;
 mod options;
 mod push;
 mod rates;
+mod reading;
 mod server;
 mod sessions;
 mod shared;

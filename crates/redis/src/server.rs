@@ -116,7 +116,7 @@ impl Server {
         let none = || StartError::NotCovered { missing: buckets.len() };
         let canary_bucket = *buckets.get(place).ok_or_else(none)?;
         let canary = shared.keys.canary(&shared.options.node, canary_bucket);
-        let health = Arc::new(Health::new(0));
+        let health = Arc::new(Health::new());
         let flushed = Arc::new(Notify::new());
         let inbox = Inbox {
             shared: Arc::downgrade(shared),
@@ -130,6 +130,8 @@ impl Server {
             .await
             .map_err(|error| error.at(address))?;
         let standing = introduce(shared, &line, address).await?;
+        shared.clock_read(&buckets, &standing.reading);
+        usable(&standing, shared, address)?;
         let link = Arc::new(Link {
             line,
             address: address.clone(),
@@ -143,8 +145,8 @@ impl Server {
         if here.is_empty() {
             return Err(none());
         }
-        health.measured(standing.clock_ahead_ms);
-        shared.measured(&here, standing.clock_ahead_ms);
+        health.measured(standing.clock_ahead_ms, standing.reading);
+        shared.measured(&here, standing.reading);
         let push = have_changes_told(shared, &link).await?;
         shared.open(&link, &health, &here, push);
         Ok(Self { link, health, buckets, push, canary, canary_bucket, flushed })
@@ -227,7 +229,7 @@ impl Server {
         let missing: Vec<_> =
             self.buckets.iter().copied().filter(|it| !shared.is_open(*it, serial)).collect();
         let here = self.renew(shared, &missing).await?;
-        shared.measured(&here, self.health.clock_ahead_ms());
+        shared.measured(&here, self.health.reading());
         shared.open(&self.link, &self.health, &here, self.push);
         Ok(())
     }
@@ -265,14 +267,16 @@ impl Server {
             // the next but one is missed, and then this ends
             tracing::warn!("{}", CallError::refused(address, error, command));
         }
+        shared.clock_read(&self.buckets, &standing.reading);
         usable(&standing, shared, address).map_err(End::Unusable)?;
         if standing.identity != self.link.identity {
             return Err(End::Lost("it may have forgotten what it knew".to_owned()));
         }
-        self.health.measured(standing.clock_ahead_ms);
+        self.health.measured(standing.clock_ahead_ms, standing.reading);
         self.admit(shared).await?;
-        shared.measured(&self.buckets, standing.clock_ahead_ms);
-        Ok(())
+        shared.measured(&self.buckets, standing.reading);
+        let lost: Vec<_> = self.buckets.iter().copied().filter(|it| shared.is_lost(*it)).collect();
+        self.renew(shared, &lost).await.map(drop)
     }
 }
 

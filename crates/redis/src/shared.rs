@@ -1,6 +1,6 @@
 //! What the tasks that watch over servers, and those who use links, have in common.
 
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -13,10 +13,8 @@ use crate::health::Health;
 use crate::hub::{Listener, Push, are_all};
 use crate::link::Link;
 use crate::options::{HostPort, RedisOptions, Servers};
+use crate::reading::Reading;
 use crate::start::{FirstStart, StartError};
-
-/// A clock that was not read yet.
-const UNREAD: i64 = i64::MIN;
 
 pub(crate) struct Shared {
     pub(crate) options: RedisOptions,
@@ -50,8 +48,8 @@ pub(crate) struct BucketState {
     /// How many losses this node has seen, and for how many of them a floor of its own stands.
     losses: AtomicU64,
     settled: AtomicU64,
-    /// How far the clock of its last server was ahead.
-    last_ahead_ms: AtomicI64,
+    /// What the clock of its last server showed.
+    last_clock: Mutex<Option<Reading>>,
     pub(crate) renewals: Renewals,
 }
 
@@ -80,6 +78,10 @@ struct OpenServer {
 impl BucketState {
     fn renewed_as(&self) -> MutexGuard<'_, Option<String>> {
         self.renewed_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn last_clock(&self) -> MutexGuard<'_, Option<Reading>> {
+        self.last_clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn is_lost(&self) -> bool {
@@ -123,7 +125,7 @@ impl Shared {
             renewed_as: Mutex::new(None),
             losses: AtomicU64::new(0),
             settled: AtomicU64::new(0),
-            last_ahead_ms: AtomicI64::new(UNREAD),
+            last_clock: Mutex::new(None),
             renewals: Renewals::new(),
         };
         Arc::new(Self {
@@ -206,15 +208,28 @@ impl Shared {
 
     /// What the clock of the bucket's last server shows now, if it was ever read.
     pub(crate) fn last_clock(&self, bucket: Bucket) -> Option<WallMs> {
-        let ahead = self.buckets.get(bucket.index())?.last_ahead_ms.load(Ordering::SeqCst);
-        let now = self.options.clock.now().wall;
-        (ahead != UNREAD).then(|| WallMs(now.0.saturating_add_signed(ahead)))
+        let reading = (*self.buckets.get(bucket.index())?.last_clock())?;
+        Some(reading.at(self.options.clock.now().mono))
     }
 
-    /// Notes how far the clock of these buckets' server is ahead.
-    pub(crate) fn measured(&self, buckets: &[Bucket], ahead_ms: i64) {
+    /// Those of these buckets that the clock was set for since it was last read are lost: nonces expire by
+    /// it. What it showed between two readings nobody knows; the margin of `claim.lua` is for that.
+    pub(crate) fn clock_read(&self, buckets: &[Bucket], reading: &Reading) {
+        let was_set = |bucket: &Bucket| {
+            let state = self.buckets.get(bucket.index());
+            state.is_some_and(|state| state.last_clock().is_some_and(|last| last.was_set(reading)))
+        };
+        let lost: Vec<_> = buckets.iter().copied().filter(was_set).collect();
+        if !lost.is_empty() {
+            tracing::warn!(buckets = lost.len(), "the clock of Redis was set");
+            self.lost(&lost);
+        }
+    }
+
+    /// Notes what the clock of these buckets' server shows.
+    pub(crate) fn measured(&self, buckets: &[Bucket], reading: Reading) {
         for state in buckets.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
-            state.last_ahead_ms.store(ahead_ms, Ordering::SeqCst);
+            *state.last_clock() = Some(reading);
         }
     }
 

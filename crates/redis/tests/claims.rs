@@ -157,9 +157,11 @@ async fn a_clock_that_goes_back_raises_the_floor() {
     let forge = Forge::new(1, PLENTY);
     let fresh = |nonce| forge.claim(clock.now().wall, Some(nonce));
     assert_eq!(claim(&store, &fresh("the-first-nonce")).await, ClaimOutcome::Granted);
-    let [seen] = keys(&server, "edgeward:t:*").try_into().unwrap();
+    let [nonce] = keys(&server, "edgeward:n:*").try_into().unwrap();
+    let seen =
+        format!("edgeward:t:{}", &nonce[nonce.find('{').unwrap()..=nonce.find('}').unwrap()]);
     let show = |at: WallMs| server.command(&["SET", &seen, &at.0.to_string()]).unwrap();
-    // A second back is no more than the furthest is known by.
+    // Half a second back is no more than nonces outlive the window by, and the furthest is known by.
     show(clock.now().wall.plus(500));
     assert_eq!(claim(&store, &fresh("the-next-nonce")).await, ClaimOutcome::Granted);
     let furthest = clock.now().wall.plus(4_000);

@@ -14,7 +14,10 @@ end
 local now_ms = clock_ms()
 local floor = tonumber(redis.call('GET', floor_key) or '0')
 local seen = tonumber(redis.call('GET', clock_key) or '0')
-if now_ms < seen - 1000 then
+-- The furthest seen may be a second old, and a clock set back by less than is tolerated must not let a
+-- nonce expire before its time: what nonces outlive the window covers both.
+local spare_ms = tonumber(ARGV[5]) - ahead_ms - window_ms - 1000
+if now_ms < seen - math.min(1000, math.max(0, spare_ms)) then
   -- The clock went back: nonces may have expired by the time that it showed.
   local raised = seen + ahead_ms + 500
   if raised > floor then

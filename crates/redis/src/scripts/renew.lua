@@ -30,6 +30,9 @@ end
 if floor > stored then
   redis.call('SET', KEYS[2], string.format('%.0f', floor))
 end
+if now > seen then
+  redis.call('SET', KEYS[3], string.format('%.0f', now))
+end
 if renewed then
   redis.call('SET', KEYS[1], ARGV[1])
 end

@@ -4,6 +4,7 @@ use edgeward_core::time::WallMs;
 use edgeward_services::{Redis, RedisOptions as ServerOptions};
 
 use super::*;
+use crate::reading::Reading;
 
 /// Timestamps may be 2 s ahead, servers 500 ms apart.
 const ABOVE: u64 = 2_500;
@@ -191,13 +192,18 @@ async fn a_clock_that_went_back_raises_the_floor_above_what_it_showed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_floor_lies_above_what_the_clock_of_the_last_server_shows() {
     let server = Redis::start(ServerOptions::default()).expect("Redis");
-    let (hub, _) = started(options_of(server.address()), FirstStart::Fresh).await;
+    let machine_clock = machine_clock();
+    let options =
+        RedisOptions { clock: Arc::clone(&machine_clock), ..options_of(server.address()) };
+    let (hub, _) = started(options, FirstStart::Fresh).await;
     let link = hub.link(bucket(0)).expect("a link");
     let mut is_above = false;
     for _ in 0..20 {
         // as of a server before this one; each beat brings this one's own
         let shown = time_of(&server) + 5_000;
-        hub.shared.measured(&[bucket(0)], 5_000);
+        let now = machine_clock.now().mono;
+        let reading = Reading { shown: WallMs(shown), asked: now, answered: now };
+        hub.shared.measured(&[bucket(0)], reading);
         server.command(&["DEL", "edgeward:e:{0}", "edgeward:f:{0}"]).expect("lost");
         let floor = hub.renew(bucket(0), &link).await.expect("renewed").expect("a floor").0;
         assert!(floor <= time_of(&server) + 5_000 + ABOVE + 100, "{floor}");

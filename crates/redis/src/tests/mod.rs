@@ -2,12 +2,14 @@
 
 mod acl;
 mod calls;
+mod claim_script;
 mod cluster;
 mod floors;
 mod losses;
 mod pushes;
 mod refusals;
 mod sentinel;
+mod steps;
 mod tls;
 
 use std::net::SocketAddr;
