@@ -75,6 +75,11 @@ impl Keys {
         self.of_bucket('t', bucket)
     }
 
+    /// The widest settings that claims were made with, `<window>:<ahead>:<lag>` in milliseconds.
+    pub(crate) fn widest(&self, bucket: Bucket) -> String {
+        self.of_bucket('w', bucket)
+    }
+
     pub(crate) fn nonce(&self, agent: AgentId, nonce: &Nonce) -> String {
         format!("{}:{}", self.of_agent('n', agent), nonce.as_str())
     }

@@ -83,7 +83,7 @@ impl ClaimTable {
             let link = calls.hub.link(bucket)?;
             calls.hub.settle(bucket, &link).await?;
             let renewals = calls.hub.renewals(bucket);
-            let args = claim_args(claim, link.identity());
+            let args = claim_args(claim, link.identity(), calls.hub.max_lag_ms());
             let args: Vec<&[u8]> = args.iter().map(String::as_bytes).collect();
             match read_claimed(calls.script(&link, &self.claim, &keys, &args).await?, claim)? {
                 Answer::Decided(outcome, floor) => {
@@ -91,6 +91,10 @@ impl ClaimTable {
                         calls.hub.note_floor(bucket, floor);
                     }
                     return Ok(outcome);
+                }
+                Answer::Granted { margin_ms } => {
+                    calls.hub.note_margin(margin_ms);
+                    return Ok(ClaimOutcome::Granted);
                 }
                 Answer::OtherEpoch => {
                     calls.hub.renew_lost(bucket, &link, renewals).await?;

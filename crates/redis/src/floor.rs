@@ -19,25 +19,38 @@ const APART_MS: u64 = 500;
 
 /// The floors that this node knows. They never go down.
 #[derive(Debug)]
-pub(crate) struct Floors(Vec<AtomicU64>);
+pub(crate) struct Floors {
+    of: Vec<AtomicU64>,
+    /// Ahead and lag together, the widest that any node was seen to claim with, in milliseconds.
+    margin_ms: AtomicU64,
+}
 
 impl Floors {
     pub(crate) fn none() -> Self {
-        Self((0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
+        let of = (0..BUCKETS).map(|_| AtomicU64::new(0)).collect();
+        Self { of, margin_ms: AtomicU64::new(0) }
     }
 
     pub(crate) fn note(&self, bucket: Bucket, floor: WallMs) {
-        if let Some(known) = self.0.get(bucket.index()) {
+        if let Some(known) = self.of.get(bucket.index()) {
             known.fetch_max(floor.0, Ordering::SeqCst);
         }
     }
 
     pub(crate) fn of(&self, bucket: Bucket) -> Option<WallMs> {
-        some(self.0.get(bucket.index())?.load(Ordering::SeqCst))
+        some(self.of.get(bucket.index())?.load(Ordering::SeqCst))
+    }
+
+    pub(crate) fn note_margin(&self, margin_ms: u64) {
+        self.margin_ms.fetch_max(margin_ms, Ordering::SeqCst);
+    }
+
+    pub(crate) fn margin_ms(&self) -> u64 {
+        self.margin_ms.load(Ordering::SeqCst)
     }
 
     pub(crate) fn highest(&self) -> Option<WallMs> {
-        some(self.0.iter().map(|floor| floor.load(Ordering::SeqCst)).max()?)
+        some(self.of.iter().map(|floor| floor.load(Ordering::SeqCst)).max()?)
     }
 }
 
@@ -51,13 +64,9 @@ pub(crate) struct Renewal {
 
 impl Renewal {
     /// Of buckets on the server of this identity, when this is the highest floor that is known.
-    pub(crate) fn new(
-        identity: &str,
-        known: Option<WallMs>,
-        ahead_ms: u64,
-        max_lag_ms: u64,
-    ) -> Self {
-        let above = ahead_ms.saturating_add(max_lag_ms).saturating_add(APART_MS);
+    /// `margin_ms` is how far timestamps may be ahead and replicas behind, together.
+    pub(crate) fn new(identity: &str, known: Option<WallMs>, margin_ms: u64) -> Self {
+        let above = margin_ms.saturating_add(APART_MS);
         let known = known.unwrap_or_default().0.to_string();
         Self { identity: identity.to_owned(), known, above: above.to_string() }
     }
@@ -80,7 +89,7 @@ impl Renewal {
             Some(FirstStart::Elsewhere { floor }) => (floor.0, "new"),
         };
         let (least, lost) = (least.to_string(), u8::from(lost).to_string());
-        let keys = [keys.epoch(bucket), keys.floor(bucket), keys.seen(bucket)];
+        let keys = [keys.epoch(bucket), keys.floor(bucket), keys.seen(bucket), keys.widest(bucket)];
         let last_clock = last_clock.unwrap_or_default().0.to_string();
         let (identity, known, above) = (&*self.identity, &*self.known, &*self.above);
         let args = [identity, known, &*last_clock, above, missing, &*least, &*lost];
@@ -95,12 +104,17 @@ pub(crate) struct Renewed {
     pub(crate) floor: Option<WallMs>,
     /// Whether something was lost.
     pub(crate) lost: bool,
+    /// The widest margin that the bucket was claimed with, in milliseconds.
+    pub(crate) margin_ms: u64,
 }
 
 pub(crate) fn answered(value: &Value) -> Option<Renewed> {
     let Value::Array(parts) = value else { return None };
-    let [Value::Int(floor), Value::Int(lost)] = parts.as_slice() else { return None };
-    Some(Renewed { floor: some(u64::try_from(*floor).ok()?), lost: *lost != 0 })
+    let [Value::Int(floor), Value::Int(lost), Value::Int(margin)] = parts.as_slice() else {
+        return None;
+    };
+    let (floor, margin_ms) = (u64::try_from(*floor).ok()?, u64::try_from(*margin).ok()?);
+    Some(Renewed { floor: some(floor), lost: *lost != 0, margin_ms })
 }
 
 fn some(floor: u64) -> Option<WallMs> {

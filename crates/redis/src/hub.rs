@@ -132,6 +132,15 @@ impl Hub {
         self.shared.floors.note(bucket, floor);
     }
 
+    /// Keeps the widest margin, ahead and lag together, that a script has told.
+    pub(crate) fn note_margin(&self, margin_ms: u64) {
+        self.shared.floors.note_margin(margin_ms);
+    }
+
+    pub(crate) fn max_lag_ms(&self) -> u64 {
+        self.shared.options.max_lag_ms
+    }
+
     /// The floor of a bucket as far as this node knows.
     pub(crate) fn floor(&self, bucket: Bucket) -> Option<WallMs> {
         self.shared.floors.of(bucket)
@@ -237,7 +246,9 @@ impl Shared {
     fn renewal(&self, bucket: Bucket, link: &Link, by_text: bool) -> Cmd {
         let options = &self.options;
         let known = self.floors.highest();
-        let renewal = Renewal::new(&link.identity, known, options.ahead_ms, options.max_lag_ms);
+        let margin_ms = options.ahead_ms.saturating_add(options.max_lag_ms);
+        let margin_ms = margin_ms.max(self.floors.margin_ms());
+        let renewal = Renewal::new(&link.identity, known, margin_ms);
         let (last_clock, first) = (self.last_clock(bucket), self.first_of(bucket));
         let lost = self.is_lost(bucket);
         renewal.command(&self.keys, bucket, last_clock, first, lost, by_text)
@@ -255,6 +266,7 @@ impl Shared {
         if let Some(floor) = renewed.floor {
             self.floors.note(bucket, floor);
         }
+        self.floors.note_margin(renewed.margin_ms);
         self.was_renewed(bucket, &link.identity, losses);
         Ok(())
     }

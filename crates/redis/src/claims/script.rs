@@ -14,6 +14,8 @@ use crate::rates::{Batch, State, interval_ns, tolerance_ns};
 pub(super) enum Answer {
     /// This, and the floor where it has to do with it.
     Decided(ClaimOutcome, Option<WallMs>),
+    /// Granted; the widest margin that a floor must have.
+    Granted { margin_ms: u64 },
     /// The server is not the one whose nonces these are; nothing was decided.
     OtherEpoch,
 }
@@ -28,16 +30,18 @@ pub(super) struct Charged {
     pub(super) states: Vec<State>,
 }
 
+/// A claim with a nonce.
 pub(super) fn claim_keys(keys: &Keys, claim: &Claim) -> Vec<String> {
     let bucket = Bucket::of(claim.agent());
-    let mut all = vec![keys.epoch(bucket), keys.floor(bucket), keys.seen(bucket)];
+    let mut all =
+        vec![keys.epoch(bucket), keys.floor(bucket), keys.seen(bucket), keys.widest(bucket)];
     all.extend(claim.nonce().map(|nonce| keys.nonce(nonce.agent(), nonce.nonce())));
     all.extend(claim.session().map(|id| keys.session(claim.agent(), &id)));
     all.extend(claim.charges().map(|charge| keys.rate(claim.agent(), charge.route)));
     all
 }
 
-pub(super) fn claim_args(claim: &Claim, identity: &str) -> Vec<String> {
+pub(super) fn claim_args(claim: &Claim, identity: &str, max_lag_ms: u64) -> Vec<String> {
     let mut all = vec![
         identity.to_owned(),
         claim.timestamp().map(|stamp| stamp.0.to_string()).unwrap_or_default(),
@@ -45,6 +49,7 @@ pub(super) fn claim_args(claim: &Claim, identity: &str) -> Vec<String> {
         claim.ahead_ms().to_string(),
         claim.nonce_ttl_ms().to_string(),
         u8::from(claim.session().is_some()).to_string(),
+        max_lag_ms.to_string(),
     ];
     all.extend(claim.charges().flat_map(|charge| rate_args(charge.rate)));
     all
@@ -59,7 +64,7 @@ pub(super) fn read_claimed(answer: Value, claim: &Claim) -> Result<Answer, Store
     let decided = |outcome| Ok(Answer::Decided(outcome, None));
     let floor = Some(WallMs(first)).filter(|floor| floor.0 > 0);
     match word.as_str() {
-        "ok" => decided(ClaimOutcome::Granted),
+        "ok" => Ok(Answer::Granted { margin_ms: first }),
         "replayed" => decided(ClaimOutcome::Replayed),
         "gone" => decided(ClaimOutcome::SessionGone),
         "stale" => Ok(Answer::Decided(ClaimOutcome::Stale, floor)),
