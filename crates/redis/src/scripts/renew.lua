@@ -24,7 +24,9 @@ if renewed or lost then
   floor = math.max(floor, tonumber(ARGV[2]))
 end
 if lost then
-  floor = math.max(floor, math.max(now, seen, tonumber(ARGV[3])) + above)
+  -- a server that is used is no further off than 10 s, whatever a node makes of it
+  local last = math.min(tonumber(ARGV[3]), now + 10000 + above)
+  floor = math.max(floor, math.max(now, seen, last) + above)
 end
 -- nonces expire by this clock: when it has been further, some are gone whose time has not come
 if now + 1000 < seen then

@@ -6,6 +6,7 @@ use edgeward_services::{Redis, RedisOptions as ServerOptions};
 use edgeward_wire::SecretText;
 
 use super::*;
+use crate::reading::Reading;
 
 /// The machine's clocks; against a monotonic one that leaps, every server's clock is set.
 #[derive(Debug)]
@@ -105,5 +106,24 @@ async fn each_renewal_writes_down_what_the_clock_shows() {
     let (hub, _) = started(options_of(server.address()), FirstStart::Fresh).await;
     let seen = server.command(&["GET", "edgeward:t:{9}"]).expect("GET").text().expect("seen");
     assert!(seen.parse::<u64>().expect("a number") >= before, "{seen}");
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_is_years_off_is_in_no_floor() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let clock = machine_clock();
+    let options = RedisOptions { clock: Arc::clone(&clock), ..options_of(server.address()) };
+    let (hub, _) = started(options, FirstStart::Fresh).await;
+    let link = hub.link(bucket(0)).expect("a link");
+    let now = clock.now().mono;
+    let shown = WallMs(time_of(&server) + 100_000_000_000);
+    for _ in 0..20 {
+        // a beat may measure again in between
+        hub.shared.measured(&[bucket(0)], Reading { shown, asked: now, answered: now });
+        server.command(&["DEL", "edgeward:e:{0}"]).expect("lost");
+        let floor = hub.renew(bucket(0), &link).await.expect("renewed").expect("a floor").0;
+        assert!(floor <= time_of(&server) + 10_000 + 2 * 2_500, "{floor}");
+    }
     hub.stop().await;
 }
