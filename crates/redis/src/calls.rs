@@ -33,13 +33,10 @@ impl Calls {
         self.clock.now()
     }
 
-    /// Both clocks, the wall clock as the servers show it, as far as that is known.
-    pub(crate) fn server_now(&self) -> Now {
+    /// Both clocks, the wall clock as the bucket's server shows it, as far as that is known.
+    pub(crate) fn server_now(&self, bucket: Bucket) -> Now {
         let now = self.now();
-        let ahead = self.hub.clock_ahead_ms().unwrap_or(0);
-        let by = ahead.unsigned_abs();
-        let wall = if ahead < 0 { now.wall.minus(by) } else { now.wall.plus(by) };
-        Now { wall, ..now }
+        Now { wall: self.hub.server_clock(bucket).unwrap_or(now.wall), ..now }
     }
 
     /// How often a request has waited for a server.

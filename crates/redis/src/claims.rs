@@ -113,7 +113,7 @@ impl Book {
         self.calls.hub.link(bucket)?;
         let mono = self.calls.now().mono;
         let Some(server) = self.clocks.now(bucket, mono) else {
-            let now = self.calls.server_now().wall;
+            let now = self.calls.server_now(bucket).wall;
             return Ok(self.refused_by_time(claim, bucket, now));
         };
         if let Some(refusal) = self.refused_by_time(claim, bucket, server) {

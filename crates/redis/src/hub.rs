@@ -158,9 +158,14 @@ impl Hub {
     }
 
     /// How far the servers' clocks are ahead of this node's, in milliseconds, of the one that is off the
-    /// furthest; `None` while not all are known.
+    /// furthest; `None` while none is open.
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
         self.shared.clock_ahead_ms()
+    }
+
+    /// What the clock of a bucket's server shows now, if it was ever read.
+    pub(crate) fn server_clock(&self, bucket: Bucket) -> Option<WallMs> {
+        self.shared.last_clock(bucket)
     }
 
     /// Closes all links; all buckets are closed once this returns.

@@ -54,7 +54,7 @@ impl SessionTable {
     pub(crate) async fn start(&self, new: NewSession) -> Result<(), StoreError> {
         let (agent, id) = (new.session.agent, new.session.id);
         let ticket = self.ears.near.ticket(agent, &id, self.calls.now().mono);
-        let written = value::write(&new, &*self.seal, self.calls.server_now())?;
+        let written = value::write(&new, &*self.seal, self.calls.server_now(Bucket::of(agent)))?;
         let (session, index) = (self.session_key(agent, &id), self.calls.keys.sessions_of(agent));
         let args = [written.text, written.exp_ms.to_string(), written.max_ms.to_string()];
         let args = args.each_ref().map(String::as_bytes);
@@ -117,7 +117,7 @@ impl SessionTable {
         until: MonoMs,
     ) -> Result<Option<Session>, StoreError> {
         let (session, index) = (self.session_key(agent, id), self.calls.keys.sessions_of(agent));
-        let until = self.calls.server_now().wall_at(until);
+        let until = self.calls.server_now(Bucket::of(agent)).wall_at(until);
         let args = [until.0.to_string(), self.calls.keys.told(), session_message(agent, id)];
         let args = args.each_ref().map(String::as_bytes);
         let bucket = Bucket::of(agent);
@@ -162,7 +162,8 @@ impl SessionTable {
         let Some(text) = read::<Option<Vec<u8>>>(answer)? else {
             return Ok(None);
         };
-        let session = value::open(&text, agent, id, &*self.seal, self.calls.server_now())?;
+        let session =
+            value::open(&text, agent, id, &*self.seal, self.calls.server_now(Bucket::of(agent)))?;
         Ok(Some(session).filter(|session| self.calls.now().mono < session.expires_at))
     }
 

@@ -329,9 +329,6 @@ impl Shared {
 
     pub(crate) fn clock_ahead_ms(&self) -> Option<i64> {
         let open = self.open.load();
-        if !are_all(open.iter().map(|server| server.buckets.len()).sum()) {
-            return None;
-        }
         open.iter()
             .map(|server| server.health.clock_ahead_ms())
             .max_by_key(|ahead| ahead.unsigned_abs())

@@ -87,7 +87,8 @@ async fn a_failover_raises_the_floors_of_its_own_buckets_alone() {
     recorder.forget();
     dying.kill().expect("killed");
     until("closed", || its.iter().all(|bucket| hub.link(*bucket).is_err())).await;
-    assert_eq!((hub.confirmed_at(), hub.clock_ahead_ms()), (None, None));
+    assert_eq!(hub.confirmed_at(), None);
+    assert!(hub.clock_ahead_ms().is_some(), "of the servers that are open");
     until("whole again", || all().iter().all(|bucket| hub.link(*bucket).is_ok())).await;
     for bucket in &its {
         assert!(hub.floor(*bucket).is_some());

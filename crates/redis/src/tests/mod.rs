@@ -3,6 +3,7 @@
 mod acl;
 mod calls;
 mod claim_script;
+mod clocks;
 mod cluster;
 mod floors;
 mod losses;
