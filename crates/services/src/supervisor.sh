@@ -31,11 +31,29 @@ signal_family() {
   kill -s "$1" $(family) 2>/dev/null
 }
 
+# whether a process holds nothing any more: it is gone, or nobody has asked for its end yet
+over() {
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null || return 0
+  case ${stat##*) } in Z*) return 0 ;; esac
+  return 1
+}
+
 kill_family() {
   up || return 0
-  signal_family KILL
+  kill -s STOP "$server"
+  members=$(family)
+  # unquoted: they are many
+  kill -s KILL $members 2>/dev/null
   wait "$server" 2>/dev/null
   server=
+  # a child that is still ending holds what a new server needs
+  tries=0
+  for member in $members; do
+    while ! over "$member" && [ $tries -lt 250 ]; do
+      sleep 0.02
+      tries=$((tries + 1))
+    done
+  done
 }
 
 end() {
