@@ -41,6 +41,8 @@ pub(crate) trait Listener: Send + Sync {
     fn opened(&self, buckets: &[Bucket], push: Push);
     /// Changes in these may have been missed: what was remembered of them is void, until they are opened.
     fn closed(&self, buckets: &[Bucket]);
+    /// What was remembered may be older than it was: told before anything that it lies in is opened.
+    fn lost(&self);
     /// Something was published on the channel ([`Keys::told`](crate::bucket::Keys::told)).
     fn published(&self, payload: &[u8]);
 }
@@ -272,6 +274,10 @@ impl Shared {
             self.floors.note(bucket, floor);
         }
         self.floors.note_margin(renewed.margin_ms);
+        if renewed.lost && !self.is_lost(bucket) {
+            // nobody here has seen it before
+            self.listener.lost();
+        }
         self.was_renewed(bucket, &link.identity, losses);
         Ok(())
     }

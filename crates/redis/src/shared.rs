@@ -181,8 +181,13 @@ impl Shared {
     /// What was granted in these buckets may be forgotten. Whatever another node has made of it, this one
     /// sees to a floor above all that it knows, before it claims anything more.
     pub(crate) fn lost(&self, buckets: &[Bucket]) {
+        let mut is_news = false;
         for state in buckets.iter().filter_map(|bucket| self.buckets.get(bucket.index())) {
+            is_news |= !state.is_lost();
             state.losses.fetch_add(1, Ordering::SeqCst);
+        }
+        if is_news {
+            self.listener.lost();
         }
     }
 

@@ -5,6 +5,7 @@
 //! tracks them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use edgeward_store::shared::Told;
@@ -23,6 +24,8 @@ pub(crate) struct Ears {
     /// In which buckets something may have been missed since they were last heard.
     missed: Mutex<BTreeSet<Bucket>>,
     listeners: Mutex<Vec<UnboundedSender<Told>>>,
+    /// Whether anything was ever lost; to be read and set while `listeners` is held.
+    has_lost: AtomicBool,
 }
 
 impl Ears {
@@ -33,12 +36,18 @@ impl Ears {
             agents: keys.agent_signals(),
             missed: Mutex::default(),
             listeners: Mutex::default(),
+            has_lost: AtomicBool::new(false),
         }
     }
 
     pub(crate) fn told(&self) -> UnboundedReceiver<Told> {
         let (sender, receiver) = unbounded_channel();
-        self.listeners().push(sender);
+        let mut listeners = self.listeners();
+        // the loss that a start finds comes before anybody listens
+        if self.has_lost.load(Ordering::SeqCst) && sender.send(Told::Lost).is_err() {
+            return receiver;
+        }
+        listeners.push(sender);
         receiver
     }
 
@@ -91,6 +100,12 @@ impl Listener for Ears {
         self.near.close(buckets);
         self.missed().extend(buckets);
         self.hear(Told::Everything);
+    }
+
+    fn lost(&self) {
+        let mut listeners = self.listeners();
+        self.has_lost.store(true, Ordering::SeqCst);
+        listeners.retain(|listener| listener.send(Told::Lost).is_ok());
     }
 
     fn published(&self, payload: &[u8]) {
@@ -185,6 +200,16 @@ mod tests {
         ears.opened(&all, Push::Tracking);
         assert_eq!(told.try_recv(), Ok(Told::Everything));
         assert!(told.try_recv().is_err());
+    }
+
+    #[test]
+    fn a_loss_is_told_to_all_and_to_those_who_come_later() {
+        let (ears, ..) = ears();
+        let mut told = ears.told();
+        assert!(told.try_recv().is_err());
+        ears.lost();
+        assert_eq!(told.try_recv(), Ok(Told::Lost));
+        assert_eq!(ears.told().try_recv(), Ok(Told::Lost));
     }
 
     #[test]

@@ -3,7 +3,12 @@
 use edgeward_core::time::WallMs;
 use edgeward_services::{Redis, RedisOptions as ServerOptions};
 
+use edgeward_store::shared::Told;
+use tokio::sync::mpsc::UnboundedReceiver;
+
 use super::*;
+use crate::bucket::Keys;
+use crate::signals::Ears;
 
 /// Timestamps may be 2 s ahead, servers 500 ms apart.
 const ABOVE: u64 = 2_500;
@@ -82,5 +87,44 @@ async fn a_flush_is_a_loss_for_each_node_that_is_told() {
     server.command(&["FLUSHALL"]).expect("flushed");
     until("it is told", || all().iter().all(|it| hub.shared.losses(*it) > losses)).await;
     until("it is settled", || all().iter().all(|it| !hub.shared.is_lost(*it))).await;
+    hub.stop().await;
+}
+
+/// The next that is told.
+async fn next(told: &mut UnboundedReceiver<Told>) -> Option<Told> {
+    timeout(PATIENCE, told.recv()).await.expect("something is told")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn losses_are_told_before_everything_and_a_new_connection_is_none() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let ears = Arc::new(Ears::new(&Keys::new("edgeward")));
+    let listener: Arc<dyn Listener> = ears.clone();
+    let options = options_of(server.address());
+    let hub = Hub::start(options.clone(), FirstStart::Fresh, listener).await.expect("a hub");
+    let mut told = ears.told();
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]).expect("killed");
+    // closed and opened
+    assert_eq!(next(&mut told).await, Some(Told::Everything));
+    assert_eq!(next(&mut told).await, Some(Told::Everything));
+
+    server.command(&["FLUSHALL"]).expect("flushed");
+    assert_eq!(next(&mut told).await, Some(Told::Lost));
+    assert_eq!(next(&mut told).await, Some(Told::Everything));
+    until("it is settled", || all().iter().all(|it| !hub.shared.is_lost(*it))).await;
+    assert_eq!(next(&mut told).await, Some(Told::Everything));
+
+    server.kill().expect("killed");
+    assert_eq!(next(&mut told).await, Some(Told::Everything));
+    server.restart().expect("started");
+    assert_eq!(next(&mut told).await, Some(Told::Lost));
+    assert_eq!(next(&mut told).await, Some(Told::Everything));
+    hub.stop().await;
+
+    // a start that finds a loss tells whoever listens afterwards
+    server.command(&["FLUSHALL"]).expect("flushed");
+    let ears = Arc::new(Ears::new(&Keys::new("edgeward")));
+    let hub = Hub::start(options, FirstStart::Shared, ears.clone()).await.expect("a hub");
+    assert_eq!(next(&mut ears.told()).await, Some(Told::Lost));
     hub.stop().await;
 }

@@ -102,6 +102,9 @@ impl Listener for Recorder {
         self.note(Event::Closed(buckets.to_vec()));
     }
 
+    // told of in tests/losses.rs
+    fn lost(&self) {}
+
     fn published(&self, payload: &[u8]) {
         self.note(Event::Published(String::from_utf8_lossy(payload).into_owned()));
     }
