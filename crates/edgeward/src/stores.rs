@@ -64,7 +64,7 @@ impl Stores {
                 let first = first_start(durable.begin_run().await?);
                 let options = redis_options(redis, config, &node, clock);
                 let store = RedisStore::open(options, first, Arc::new(seal)).await?;
-                node.store = Some("that they share".to_owned());
+                node.store = Some(format!("{}/{}", redis.db, redis.prefix));
                 Some(store)
             }
         };
