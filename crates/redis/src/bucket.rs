@@ -32,6 +32,11 @@ impl Bucket {
         usize::from(self.0)
     }
 
+    /// Whether the store's id lies beside it.
+    pub(crate) fn has_store_id(self) -> bool {
+        self.0 == 0
+    }
+
     /// The hash tag, such as `{17}`.
     pub(crate) fn tag(self) -> String {
         format!("{{{}}}", self.0)
@@ -73,6 +78,11 @@ impl Keys {
     /// The furthest that Redis's clock was seen at, epoch milliseconds.
     pub(crate) fn seen(&self, bucket: Bucket) -> String {
         self.of_bucket('t', bucket)
+    }
+
+    /// The id of the store, in the slot of the first bucket.
+    pub(crate) fn store_id(&self) -> String {
+        self.of_bucket('i', Bucket(0))
     }
 
     /// The widest settings that claims were made with, `<window>:<ahead>:<lag>` in milliseconds.

@@ -6,7 +6,7 @@ use redis::{Pipeline, PushKind, Value};
 
 use crate::bucket::Bucket;
 use crate::hub::Push;
-use crate::identity::{Around, QUESTIONS, Standing, ask};
+use crate::identity::{Around, QUESTIONS, Standing, ask, text};
 use crate::line::Line;
 use crate::link::{CallError, Link};
 use crate::options::{HostPort, Servers};
@@ -16,22 +16,60 @@ use crate::start::StartError;
 /// The budget of each step. Nobody waits for it.
 const STEP: Duration = Duration::from_secs(1);
 
-/// Renews buckets; those that this server serves.
+/// Renews buckets; those that this server serves. Nothing is written to a store that is not this node's.
 pub(crate) async fn renewed_here(
     shared: &Shared,
     buckets: &[Bucket],
     link: &Link,
-) -> Result<Vec<Bucket>, CallError> {
+) -> Result<Vec<Bucket>, StartError> {
+    let mut buckets = buckets.to_vec();
+    if buckets.iter().any(|bucket| bucket.has_store_id()) && !same_store(shared, link).await? {
+        buckets.retain(|bucket| !bucket.has_store_id());
+    }
     let mut here = Vec::with_capacity(buckets.len());
-    for (bucket, renewed) in shared.renew(buckets, link, STEP).await? {
+    for (bucket, renewed) in shared.renew(&buckets, link, STEP).await? {
         match renewed {
             Ok(()) => here.push(bucket),
             // its slot is on the way; the map will say, or the next beat
             Err(error) if error.is_elsewhere() => {}
-            Err(error) => return Err(error),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(here)
+}
+
+/// Makes sure that the store is the one that this node knows, and gives it an id where it has none: the one
+/// that is known, or a new one. False while the slot that it lies in is on the way.
+async fn same_store(shared: &Shared, link: &Link) -> Result<bool, StartError> {
+    let expected = shared.store_id();
+    let key = shared.keys.store_id();
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.cmd("SET").arg(&key).arg(expected.clone().map_or_else(new_id, Ok)?).arg("NX");
+    pipeline.cmd("GET").arg(&key);
+    let mut answers = link.call_each(&pipeline, STEP).await?.into_iter();
+    if let Some(Err(error)) = answers.next() {
+        return if error.is_elsewhere() { Ok(false) } else { Err(error.into()) };
+    }
+    let answer = match answers.next() {
+        Some(Err(error)) if error.is_elsewhere() => return Ok(false),
+        Some(answer) => answer?,
+        None => Value::Nil,
+    };
+    let odd = || CallError::Odd { address: link.address.clone(), command: "GET" };
+    let found = text(&answer).ok_or_else(odd)?;
+    let expected = shared.knows_store(&found);
+    if found == expected {
+        return Ok(true);
+    }
+    Err(StartError::OtherStore { address: link.address.to_string(), found, expected })
+}
+
+/// 128 random bits.
+fn new_id() -> Result<String, StartError> {
+    let mut random = [0_u8; 16];
+    let none = |_| StartError::Setting("the system has no randomness");
+    aws_lc_rs::rand::fill(&mut random).map_err(none)?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Chooses the database, asks a server who it is, and gives it our name, which it may decline.

@@ -236,7 +236,7 @@ impl Server {
 
     async fn renew(&self, shared: &Shared, buckets: &[Bucket]) -> Result<Vec<Bucket>, End> {
         let renewed = renewed_here(shared, buckets, &self.link).await;
-        renewed.map_err(|error| End::Lost(error.to_string()))
+        renewed.map_err(End::Unusable)
     }
 
     /// Asks the server once more who it is, and has it tell something that must arrive.

@@ -1,7 +1,7 @@
 //! What the tasks that watch over servers, and those who use links, have in common.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use edgeward_core::time::{MonoMs, WallMs};
@@ -26,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) rediscover: Arc<Notify>,
     pub(crate) stopping: watch::Sender<bool>,
     first: FirstStart,
+    /// The id of the store, once it is known.
+    store_id: OnceLock<String>,
     /// The open servers; to be changed under `order` alone.
     open: ArcSwap<Vec<OpenServer>>,
     /// Held while links are opened and closed, so that the listener is told in the order in which it happened.
@@ -137,12 +139,22 @@ impl Shared {
             rediscover: Arc::new(Notify::new()),
             stopping: watch::Sender::new(false),
             first,
+            store_id: OnceLock::new(),
             open: ArcSwap::default(),
             order: Mutex::new(()),
             trouble: watch::Sender::new(None),
             ready: watch::Sender::new(0),
             serials: AtomicU64::new(0),
         })
+    }
+
+    pub(crate) fn store_id(&self) -> Option<String> {
+        self.store_id.get().cloned()
+    }
+
+    /// The id of this node's store, which is `found` when none is known yet.
+    pub(crate) fn knows_store(&self, found: &str) -> String {
+        self.store_id.get_or_init(|| found.to_owned()).clone()
     }
 
     /// A number for a link that is about to be.

@@ -106,6 +106,18 @@ pub enum StartError {
         /// How far, negative for behind.
         ahead_ms: i64,
     },
+    /// It is not the store that this node has used until now.
+    #[error(
+        "Redis at {address} is another store ({found}) than this node's ({expected}): EDGE_REDIS_URL or EDGE_REDIS_PREFIX points to another one; correct it"
+    )]
+    OtherStore {
+        /// Where.
+        address: String,
+        /// The id that it has.
+        found: String,
+        /// The id that it should have.
+        expected: String,
+    },
     /// The sentinels do not know the primary.
     #[error("no sentinel knows a primary {name:?}: correct the name, or have them monitor it")]
     UnknownName {
@@ -143,6 +155,7 @@ impl StartError {
             | Self::Mode { .. } => true,
             Self::Unreachable { .. }
             | Self::Clock { .. }
+            | Self::OtherStore { .. }
             | Self::NotPrimary { .. }
             | Self::UnknownName { .. }
             | Self::NotCovered { .. }

@@ -68,6 +68,13 @@ impl RedisStore {
         self.calls.hub.stop().await;
     }
 
+    /// The id of this store: random, written by the first node that opens it, the same for every node over
+    /// the same servers and prefix. A node never goes on with a store of another id.
+    #[must_use]
+    pub fn store_id(&self) -> String {
+        self.calls.hub.shared.store_id().unwrap_or_default()
+    }
+
     /// How often a request has waited for Redis so far. What happens by the way is not counted:
     /// charges that are told later, sessions that are confirmed.
     #[must_use]

@@ -11,6 +11,7 @@ mod pushes;
 mod refusals;
 mod sentinel;
 mod steps;
+mod store_id;
 mod tls;
 
 use std::net::SocketAddr;

@@ -1,0 +1,47 @@
+//! A store has an id, and a node goes on with no other.
+
+use edgeward_services::{Redis, RedisOptions as ServerOptions};
+
+use super::*;
+use crate::start::StartError;
+
+fn id(server: &Redis) -> Option<String> {
+    server.command(&["GET", "edgeward:i:{0}"]).expect("GET").text()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_node_reads_the_same_id_and_it_is_written_again_after_a_loss() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let (hub, _) = started(options_of(server.address()), FirstStart::Fresh).await;
+    let known = hub.shared.store_id();
+    assert_eq!((id(&server), known.as_ref().map(String::len)), (known.clone(), Some(32)));
+    let (other, _) = started(options_of(server.address()), FirstStart::Shared).await;
+    assert_eq!(other.shared.store_id(), known);
+    other.stop().await;
+    server.command(&["FLUSHALL"]).expect("flushed");
+    until("it is written again", || id(&server) == known).await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_another_id_is_not_used_until_it_has_the_right_one() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let (hub, _) = started(options_of(server.address()), FirstStart::Fresh).await;
+    let known = hub.shared.store_id().expect("an id");
+    server.command(&["SET", "edgeward:i:{0}", "another"]).expect("SET");
+    server.command(&["SET", "edgeward:e:{1}", "untouched"]).expect("SET");
+    server.command(&["CLIENT", "KILL", "TYPE", "normal"]).expect("killed");
+    until("it is reported", || {
+        matches!(hub.shared.what_is_missing(), StartError::OtherStore { .. })
+    })
+    .await;
+    let trouble = hub.shared.what_is_missing().to_string();
+    assert!(trouble.contains("EDGE_REDIS_URL"), "{trouble}");
+    assert!(all().iter().all(|it| hub.link(*it).is_err()));
+    let epoch = server.command(&["GET", "edgeward:e:{1}"]).expect("GET").text();
+    assert_eq!(epoch.as_deref(), Some("untouched"));
+
+    server.command(&["SET", "edgeward:i:{0}", &known]).expect("SET");
+    until("a link", || all().iter().all(|it| hub.link(*it).is_ok())).await;
+    hub.stop().await;
+}
