@@ -64,7 +64,7 @@ impl Stores {
                 let first = first_start(durable.begin_run().await?);
                 let options = redis_options(redis, config, &node, clock);
                 let store = RedisStore::open(options, first, Arc::new(seal)).await?;
-                node.store = Some(format!("{}/{}", redis.db, redis.prefix));
+                node.store = Some(known(store.store_id())?);
                 Some(store)
             }
         };
@@ -124,6 +124,14 @@ async fn open_database(config: &Config, node: &NodeRow) -> anyhow::Result<Opened
             Opened::Postgres(Arc::new(PostgresStore::open(options).await?))
         }
     })
+}
+
+/// The id of an open shared store; without one this node could not tell it from another.
+fn known(store_id: String) -> anyhow::Result<String> {
+    if store_id.is_empty() {
+        bail!("Redis has told no id of this deployment's store: start again");
+    }
+    Ok(store_id)
 }
 
 /// What is known of nonces that were granted before.
@@ -259,6 +267,12 @@ mod tests {
         ] {
             assert_eq!(first_start(last.clone()), first, "{last:?}");
         }
+    }
+
+    #[test]
+    fn a_shared_store_without_an_id_is_none() {
+        assert!(known(String::new()).is_err());
+        assert_eq!(known("id".into()).unwrap(), "id");
     }
 
     #[test]

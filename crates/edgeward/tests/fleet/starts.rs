@@ -20,9 +20,13 @@ async fn a_start_that_fails_after_it_has_joined_leaves() {
 async fn a_node_that_shares_another_store_is_refused_and_disturbs_nobody() {
     let mut scene = Scene::start(1, Shared::single(), |plan| plan).await;
     let agent = scene.agent().await;
-    let said = scene.plan.clone().set("EDGE_REDIS_PREFIX", "another").refused().await;
-    for word in ["could pass at both", "EDGE_REDIS_URL", "EDGE_REDIS_PREFIX"] {
-        assert!(said.contains(word), "{word}: {said}");
+    let other = Shared::single();
+    let elsewhere = other.url().unwrap();
+    for (name, value) in [("EDGE_REDIS_PREFIX", "another"), ("EDGE_REDIS_URL", &elsewhere)] {
+        let said = scene.plan.clone().set(name, value).refused().await;
+        for word in ["could pass at both", "EDGE_REDIS_URL", "EDGE_REDIS_PREFIX"] {
+            assert!(said.contains(word), "{word}: {said}");
+        }
     }
     agent.signed("GET", "/v1/x").send(&scene.nodes[0]).await.expect(200);
     scene.add_node().await;
