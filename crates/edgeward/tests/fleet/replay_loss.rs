@@ -14,7 +14,7 @@ use crate::scene::{Scene, Shared};
 use crate::times::{Times, proof};
 
 /// How far ahead a stamp may be: the usual in the long form, so that the proof tells the usual wait.
-pub(crate) fn ahead_ms() -> i64 {
+fn ahead_ms() -> i64 {
     if std::env::var_os("EDGEWARD_FULL").is_some() { 5_000 } else { 1_500 }
 }
 
@@ -27,6 +27,8 @@ pub(crate) fn losses() -> usize {
 pub(crate) struct Trial {
     pub(crate) scene: Scene,
     agents: Vec<Agent>,
+    /// How far ahead the nodes take stamps.
+    ahead_ms: i64,
     outages: Times,
     returns: Times,
     accepted: usize,
@@ -37,15 +39,16 @@ pub(crate) struct Trial {
 impl Trial {
     pub(crate) async fn start(shared: Shared, change: impl FnOnce(Plan) -> Plan) -> Self {
         let change = |plan: Plan| change(plan.set("AGENT_HMAC_AHEAD_MS", ahead_ms()));
-        Self::on(Scene::start(2, shared, change).await).await
+        Self::on(Scene::start(2, shared, change).await, ahead_ms()).await
     }
 
-    pub(crate) async fn on(scene: Scene) -> Self {
+    pub(crate) async fn on(scene: Scene, ahead_ms: i64) -> Self {
         let agents = join_all((0..4).map(|_| scene.agent())).await;
         scene.upstream.take();
         Self {
             scene,
             agents,
+            ahead_ms,
             outages: Times::default(),
             returns: Times::default(),
             accepted: 0,
@@ -56,7 +59,7 @@ impl Trial {
 
     /// One loss, under load and under attack; `loss` ends when the store could be used again.
     pub(crate) async fn over(&mut self, loss: impl AsyncFnOnce(&Scene, &Load)) {
-        let load = Load::start(&self.scene.nodes, &self.agents, ahead_ms());
+        let load = Load::start(&self.scene.nodes, &self.agents, self.ahead_ms);
         load.goes_on(20).await;
         let attack = load.attack();
         loss(&self.scene, &load).await;
@@ -148,7 +151,7 @@ async fn a_redis_that_comes_back_as_it_was_a_while_ago() {
 async fn a_node_and_redis_that_are_killed_together() {
     let change = |plan: Plan| plan.set("AGENT_HMAC_AHEAD_MS", ahead_ms());
     let scene = Scene::start(1, Shared::single(), change).await;
-    let mut trial = Trial::on(scene).await;
+    let mut trial = Trial::on(scene, ahead_ms()).await;
     let load = Load::start(&trial.scene.nodes, &trial.agents, ahead_ms());
     load.goes_on(20).await;
     let (kept, _) = load.end().await;

@@ -12,6 +12,9 @@ use crate::replay_loss::{Trial, decisive, losses, only_with_a_replica, order, re
 use crate::scene::{Scene, Shared};
 use crate::times::proof;
 
+/// How far ahead a stamp may be. With it the floor is 2 s long.
+const AHEAD_MS: i64 = 500;
+
 /// How long the two servers stand side by side once the sentinels have made the second a primary:
 /// longer than its floor.
 const SIDE_BY_SIDE: Duration = Duration::from_secs(4);
@@ -42,13 +45,13 @@ impl Split {
         let settings = |plan: Plan| {
             plan.set("EDGE_REDIS_URL", &direct)
                 .set("EDGE_REDIS_STRICT", strict)
-                .set("AGENT_HMAC_AHEAD_MS", crate::replay_loss::ahead_ms())
+                .set("AGENT_HMAC_AHEAD_MS", AHEAD_MS)
         };
         let mut scene = Scene::start(1, Shared::Sentinel(servers), settings).await;
         let astray = scene.plan.clone().set("EDGE_REDIS_URL", behind_gates).start().await;
         astray.takes_requests().await;
         scene.nodes.push(astray);
-        Self { gates, trial: Trial::on(scene).await }
+        Self { gates, trial: Trial::on(scene, AHEAD_MS).await }
     }
 
     /// One split: the old primary loses its replica and its sentinels at once, and one node the
