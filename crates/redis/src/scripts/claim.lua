@@ -81,8 +81,8 @@ for place = first_rate, #KEYS do
 end
 
 -- The nonce first: a server without memory refuses the first write, and then nothing is charged.
-local life_ms = math.max(tonumber(ARGV[5]), widest_ms + widest_ahead_ms + 1000)
-redis.call('SET', nonce_key, '', 'PX', whole(life_ms))
+local nonce_life_ms = math.max(tonumber(ARGV[5]), widest_ms + widest_ahead_ms + 1000)
+redis.call('SET', nonce_key, '', 'PX', whole(nonce_life_ms))
 for place, state in pairs(states) do
   keep_state(KEYS[place], state, now_ms)
 end

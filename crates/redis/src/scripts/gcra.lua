@@ -51,12 +51,12 @@ local function decide(state, now_ms, interval_ns, tolerance_ns)
 end
 
 -- How long until the state is as good as none, in whole milliseconds and at least one.
-local function state_life_ms(state, now_ms)
+local function life_ms(state, now_ms)
   local struck_until = state.struck > 0 and state.struck + DECAY_MS or 0
   return math.max(state.ms + 1, state.barred, struck_until) - now_ms
 end
 
 local function keep_state(key, state, now_ms)
-  local life = string.format('%.0f', math.max(state_life_ms(state, now_ms), 1))
+  local life = string.format('%.0f', math.max(life_ms(state, now_ms), 1))
   redis.call('SET', key, print_state(state), 'PX', life)
 end
