@@ -179,6 +179,11 @@ impl Line {
         self.death.borrow().clone().unwrap_or_default()
     }
 
+    /// Whether it has not died yet.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.death.borrow().is_none()
+    }
+
     /// Waits until the line is dead; why.
     pub(crate) async fn ended(&self) -> String {
         let mut death = self.death.subscribe();

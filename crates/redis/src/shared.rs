@@ -163,7 +163,9 @@ impl Shared {
     }
 
     pub(crate) fn link(&self, bucket: Bucket) -> Option<Arc<Link>> {
-        self.buckets.get(bucket.index())?.link.load_full()
+        // One that has died a moment ago is still there until its task takes it away.
+        let link = self.buckets.get(bucket.index())?.link.load_full();
+        link.filter(|link| link.line.is_alive())
     }
 
     /// Whether the bucket is open over this link.
