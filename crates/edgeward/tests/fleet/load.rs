@@ -83,7 +83,7 @@ impl Load {
         of_node.map(|count| count.load(Ordering::SeqCst)).sum()
     }
 
-    /// Sends what has passed again and again to every node, until it is told to stop.
+    /// Sends what has passed again and again to every node, every other time one of the newest, until it is told to stop.
     pub(crate) fn attack(&self) -> Attack {
         let (stop, turn) = (CancellationToken::new(), Arc::new(AtomicUsize::new(0)));
         let mut running = JoinSet::new();
@@ -96,7 +96,7 @@ impl Load {
                     let turn = turn.fetch_add(1, Ordering::SeqCst);
                     let bytes = {
                         let kept = kept.lock().unwrap();
-                        Arc::clone(&kept[turn % kept.len()])
+                        Arc::clone(&kept[whose_turn(turn, kept.len())])
                     };
                     if !replays.send(&bytes, &mut lines).await {
                         tokio::time::sleep(PAUSE).await;
@@ -163,6 +163,11 @@ impl Caller {
 fn target() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     format!("{ONCE}{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+}
+
+fn whose_turn(turn: usize, of: usize) -> usize {
+    let (round, newest) = (turn / 2, turn % 2 == 1);
+    if newest { of - 1 - round % of.min(64) } else { round % of }
 }
 
 /// Replays on their way.
