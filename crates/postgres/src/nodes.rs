@@ -16,16 +16,35 @@ use crate::error::failed;
 /// The log of changes is pruned at the first beat and at every so many after it.
 const PRUNE_EVERY: u32 = 60;
 
-/// The other nodes that are up, $1 being this one: for 10 s after their last beat. One that shares a
-/// store may go on for 300 s with that alone, where it has lost the database only.
-const UP: &str = "
-    SELECT name, coalesce(store, CASE WHEN shares THEN 'a shared one' END) AS store,
-           (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint AS seen_ms_ago,
-           CASE WHEN shares THEN 310000 ELSE 10000 END AS lasts_ms
-    FROM @.nodes
-    WHERE name <> $1
-          AND beat_at > clock_timestamp()
-                        - CASE WHEN shares THEN interval '310 s' ELSE interval '10 s' END";
+/// The other nodes that are up, $1 being this one: for 10 s after their last beat.
+///
+/// One that shares a store may go on for 300 s with that alone, where it has lost the database only, so
+/// that it counts as up for longer before a node that remembers by itself. Before one that shares
+/// another store it does not: a Redis that has lost everything is another store too, and a deployment
+/// whose nodes were killed along with it would not start again for that long.
+fn up(beside: Beside) -> String {
+    let lasts_ms = match beside {
+        Beside::AnySharer => "10000",
+        Beside::TheStore => "CASE WHEN shares AND $2::text IS NULL THEN 310000 ELSE 10000 END",
+    };
+    format!(
+        "SELECT name, coalesce(store, CASE WHEN shares THEN 'a shared one' END) AS store,
+                (extract(epoch FROM clock_timestamp() - beat_at) * 1000)::bigint AS seen_ms_ago,
+                {lasts_ms} AS lasts_ms
+         FROM @.nodes
+         WHERE name <> $1
+               AND beat_at > clock_timestamp() - ({lasts_ms}) * interval '1 millisecond'"
+    )
+}
+
+/// Beside what the others are looked at.
+#[derive(Clone, Copy)]
+enum Beside {
+    /// A node that shares, in whichever store.
+    AnySharer,
+    /// One that remembers in the store $2, or by itself.
+    TheStore,
+}
 
 /// One of them that remembers by itself.
 const ALONE: &str = " AND NOT shares ORDER BY beat_at DESC LIMIT 1";
@@ -55,7 +74,7 @@ impl Nodes for PostgresStore {
         self.within(async {
             let mut tx = self.read().await?;
             let other = self
-                .query_of(&format!("{UP}{ALONE}"))
+                .query_of(&format!("{}{ALONE}", up(Beside::AnySharer)))
                 .bind(&self.node.name)
                 .fetch_optional(&mut *tx)
                 .await
@@ -82,7 +101,7 @@ impl Nodes for PostgresStore {
                 .await
                 .map_err(failed)?;
             let other = self
-                .query_of(&format!("{UP}{IN_THE_WAY}"))
+                .query_of(&format!("{}{IN_THE_WAY}", up(Beside::TheStore)))
                 .bind(&node.name)
                 .bind(&node.store)
                 .fetch_optional(&mut *tx)
