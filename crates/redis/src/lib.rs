@@ -1,7 +1,7 @@
 //! What all nodes must agree on, kept in Redis: one server, a primary that sentinels name, or a cluster.
 //!
 //! One connection per server carries everything: commands in pipelines, and in band what Redis tells of
-//! changes. Nonces are spread over [a fixed number of buckets](bucket); each has its own epoch and floor
+//! changes. Nonces are spread over a fixed number of buckets; each has its own epoch and floor
 //! beside it, so that one script sees all that it decides by in one slot.
 #![warn(missing_docs)]
 
