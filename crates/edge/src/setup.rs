@@ -44,6 +44,8 @@ use crate::violations::Violations;
 /// Places for live nonces in memory, about 110 MB when all are taken. At the default rate and
 /// lifetime one agent holds at most 1,220 at once.
 const NONCES: usize = 4_000_000;
+/// So long after a replay floor has passed, in milliseconds, what was lost is taken for mended.
+const MENDED_MS: u64 = 60_000;
 /// Tokens and sessions remembered.
 const REMEMBERED: usize = 200_000;
 
@@ -141,8 +143,10 @@ impl Running {
             }
         };
         let Stores { sessions, claims, signals } = shared;
-        // A floor says that there was a loss, maybe before this node could be told of it.
-        let has_lost = signals.is_some() && claims.highest_floor().is_some();
+        // A floor that has only just passed says that there was a loss, and whoever saw it may not have
+        // come to mending it.
+        let floor = signals.as_ref().and_then(|_| claims.highest_floor());
+        let has_lost = floor.is_some_and(|floor| clock.now().wall < floor.plus(MENDED_MS));
         let told = Mutex::new(signals.as_ref().map(|signals| signals.told()));
         let alg = match config.jwt_alg {
             config::JwtAlg::EdDsa => SigningAlg::EdDsa,
