@@ -5,18 +5,24 @@
 //! well, whatever becomes of the rest.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use edgeward_core::record::{Fact, Standing};
 use edgeward_core::time::Now;
 use edgeward_store::durable::Stands;
 use edgeward_store::{Event, EventKind, StoreError};
 use edgeward_wire::{AgentId, SessionIdHash};
+use futures_util::stream;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use serde_json::json;
 
 use crate::directory::Secrets;
 use crate::edge::Edge;
 use crate::endpoints::object;
 use crate::streams::CutReason;
+
+/// So many sessions are ended at once.
+const AT_ONCE: usize = 64;
 
 /// Who asked for a change, and why.
 #[derive(Debug, Clone)]
@@ -79,7 +85,7 @@ impl Edge {
         // before: whoever did it may not have come to telling it.
         let voids = standing != Standing::Active;
         if matches!(changed, Ok(None | Some(Stands::Retired)))
-            || !voids && matches!(changed, Ok(Some(Stands::Already)))
+            || !voids && matches!(changed, Ok(Some(Stands::Already { .. })))
         {
             let unchanged = |stands| Receipt { stands, streams_cut: 0 };
             return changed.map(|stands| stands.map(unchanged));
@@ -104,10 +110,10 @@ impl Edge {
         self.streams.cut_agent(id, reason, self.clock.now().mono)
     }
 
-    /// Another node has changed something about the agent: it is read anew, and streams that it may
-    /// no longer hold are cut. `false` when it could not be read: then this must be tried again.
+    /// Another node has changed something about the agent, which was forgotten when that was heard: it is
+    /// read anew, and streams that it may no longer hold are cut. `false` when it could not be read: then
+    /// this must be tried again.
     pub(crate) async fn learn_of_agent(&self, id: AgentId) -> bool {
-        self.directory.forget(id);
         if !self.streams.has_agent(id) {
             return true;
         }
@@ -141,20 +147,23 @@ impl Edge {
                 return false;
             }
         };
-        let mut again = 0;
-        for (agent, id) in &ended {
-            match self.sessions.end_session(*agent, id).await {
-                Ok(true) => again += 1,
-                Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "a session that has ended could not be ended anew");
-                    return false;
-                }
+        // Requests wait for this, and there may be a day's worth of them.
+        let again = AtomicUsize::new(0);
+        let each = stream::iter(&ended).map(Ok).try_for_each_concurrent(AT_ONCE, |(agent, id)| {
+            let again = &again;
+            async move {
+                let was_there = self.sessions.end_session(*agent, id).await?;
+                again.fetch_add(usize::from(was_there), Ordering::Relaxed);
+                Ok::<_, StoreError>(())
             }
+        });
+        if let Err(error) = each.await {
+            tracing::warn!(%error, "a session that has ended could not be ended anew");
+            return false;
         }
         tracing::warn!(
             ended = ended.len(),
-            again,
+            again = again.into_inner(),
             "the shared store may remember what it was before: sessions that had ended were ended anew"
         );
         true

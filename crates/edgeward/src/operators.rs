@@ -135,11 +135,8 @@ impl Source for Operators {
             Stands::Now { epoch } => {
                 Some(StandingAnswer::AsAsked { epoch, changed: true, streams_cut })
             }
-            Stands::Already => {
-                let agent = self.durable.agent(id).await.map_err(unavailable)?;
-                let as_asked =
-                    |epoch| StandingAnswer::AsAsked { epoch, changed: false, streams_cut };
-                agent.map(|agent| as_asked(agent.epoch))
+            Stands::Already { epoch } => {
+                Some(StandingAnswer::AsAsked { epoch, changed: false, streams_cut })
             }
             Stands::Retired => Some(StandingAnswer::Retired),
         })

@@ -23,24 +23,25 @@ impl Standings for PostgresStore {
             let mut tx = self.write_urgently().await?;
             // Nobody changes the row from here to the end.
             let row = self
-                .query("SELECT status FROM @.agent_devices WHERE id = $1 FOR UPDATE")
+                .query("SELECT status, epoch FROM @.agent_devices WHERE id = $1 FOR UPDATE")
                 .bind(column::uuid(id))
                 .fetch_optional(&mut *tx)
                 .await
                 .map_err(failed)?;
-            let stands = match &row {
-                Some(row) => Some(column::text(row, "status", column::standing)?),
-                None => None,
-            };
-            let unchanged = match stands {
-                None => Some(None),
-                Some(stands) if stands == standing => Some(Some(Stands::Already)),
-                Some(Standing::Retired) => Some(Some(Stands::Retired)),
-                Some(Standing::Active | Standing::Blocked) => None,
-            };
-            if let Some(answer) = unchanged {
+            let Some(row) = row else {
                 tx.rollback().await.map_err(failed)?;
-                return Ok(answer);
+                return Ok(None);
+            };
+            let unchanged = match column::text(&row, "status", column::standing)? {
+                stands if stands == standing => {
+                    Some(Stands::Already { epoch: column::number(&row, "epoch")? })
+                }
+                Standing::Retired => Some(Stands::Retired),
+                Standing::Active | Standing::Blocked => None,
+            };
+            if unchanged.is_some() {
+                tx.rollback().await.map_err(failed)?;
+                return Ok(unchanged);
             }
             let row = self
                 .query(

@@ -20,7 +20,7 @@ impl Standings for SqliteStore {
     ) -> Result<Option<Stands>, StoreError> {
         // Writers take turns, so that nobody changes the row in between.
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT status FROM agent_devices WHERE id = ?")
+        let row = sqlx::query("SELECT status, epoch FROM agent_devices WHERE id = ?")
             .bind(id.to_string())
             .fetch_optional(&mut *tx)
             .await
@@ -29,7 +29,10 @@ impl Standings for SqliteStore {
             return Ok(None);
         };
         match column::text(&row, "status", column::standing)? {
-            stands if stands == standing => return Ok(Some(Stands::Already)),
+            stands if stands == standing => {
+                let epoch = column::number(&row, "epoch")?;
+                return Ok(Some(Stands::Already { epoch }));
+            }
             Standing::Retired => return Ok(Some(Stands::Retired)),
             Standing::Active | Standing::Blocked => {}
         }

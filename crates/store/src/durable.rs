@@ -396,7 +396,10 @@ pub enum Stands {
         epoch: u64,
     },
     /// It was so before; nothing was written.
-    Already,
+    Already {
+        /// The agent's epoch.
+        epoch: u64,
+    },
     /// It is retired, which is final; nothing was written.
     Retired,
 }

@@ -30,7 +30,13 @@ pub async fn standings<S: Durable>(store: Arc<S>) {
     let secrets = store.agent(id).await.unwrap().unwrap().secrets;
 
     let cases = [
-        (Standing::Active, EventKind::AgentUnblocked, Stands::Already, Standing::Active, 1),
+        (
+            Standing::Active,
+            EventKind::AgentUnblocked,
+            Stands::Already { epoch: 1 },
+            Standing::Active,
+            1,
+        ),
         (
             Standing::Blocked,
             EventKind::AgentBlocked,
@@ -38,7 +44,13 @@ pub async fn standings<S: Durable>(store: Arc<S>) {
             Standing::Blocked,
             2,
         ),
-        (Standing::Blocked, EventKind::AgentBlocked, Stands::Already, Standing::Blocked, 2),
+        (
+            Standing::Blocked,
+            EventKind::AgentBlocked,
+            Stands::Already { epoch: 2 },
+            Standing::Blocked,
+            2,
+        ),
         (
             Standing::Active,
             EventKind::AgentUnblocked,
@@ -55,7 +67,13 @@ pub async fn standings<S: Durable>(store: Arc<S>) {
         ),
         (Standing::Active, EventKind::AgentUnblocked, Stands::Retired, Standing::Retired, 4),
         (Standing::Blocked, EventKind::AgentBlocked, Stands::Retired, Standing::Retired, 4),
-        (Standing::Retired, EventKind::AgentRetired, Stands::Already, Standing::Retired, 4),
+        (
+            Standing::Retired,
+            EventKind::AgentRetired,
+            Stands::Already { epoch: 4 },
+            Standing::Retired,
+            4,
+        ),
     ];
     for (number, (asked, kind, answer, stands, epoch)) in (10..).zip(cases) {
         let before = store.newest_events(100).await.unwrap();
