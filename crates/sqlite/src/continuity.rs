@@ -6,8 +6,7 @@ use async_trait::async_trait;
 use edgeward_core::time::WallMs;
 use edgeward_store::StoreError;
 use edgeward_store::durable::{Continuity, LastRun, Sealed};
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, SqliteConnection};
+use sqlx::{AssertSqlSafe, Sqlite, SqliteConnection, Transaction};
 
 use crate::column;
 use crate::error::failed;
@@ -17,11 +16,7 @@ use crate::{MARK_PATIENCE, PATIENCE, SqliteStore};
 impl Continuity for SqliteStore {
     async fn begin_run(&self) -> Result<LastRun, StoreError> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT mark, snapshot, shared FROM run_state WHERE id = 1")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(failed)?;
-        let last = read_last_run(&row)?;
+        let last = last_run(&mut tx).await?;
         // The mark stays: should this run end before its first mark, what the snapshot held is lost,
         // and all of it was granted under that mark.
         sqlx::query("UPDATE run_state SET snapshot = NULL WHERE id = 1")
@@ -39,11 +34,7 @@ impl Continuity for SqliteStore {
 
     async fn share_run(&self) -> Result<LastRun, StoreError> {
         let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT mark, snapshot, shared FROM run_state WHERE id = 1")
-            .fetch_one(&mut *tx)
-            .await
-            .map_err(failed)?;
-        let last = read_last_run(&row)?;
+        let last = last_run(&mut tx).await?;
         sqlx::query("UPDATE run_state SET mark = NULL, snapshot = NULL, shared = 1 WHERE id = 1")
             .execute(&mut *tx)
             .await
@@ -80,13 +71,17 @@ impl Continuity for SqliteStore {
     }
 }
 
-fn read_last_run(row: &SqliteRow) -> Result<LastRun, StoreError> {
+async fn last_run(tx: &mut Transaction<'_, Sqlite>) -> Result<LastRun, StoreError> {
+    let row = sqlx::query("SELECT mark, snapshot, shared FROM run_state WHERE id = 1")
+        .fetch_one(&mut **tx)
+        .await
+        .map_err(failed)?;
     // Up to the first mark of a run of its own, what was granted before it is not known here.
-    if column::number::<i64>(row, "shared")? != 0 {
+    if column::number::<i64>(&row, "shared")? != 0 {
         return Ok(LastRun::Shared);
     }
-    let mark = column::moment_or_none(row, "mark")?;
-    let snapshot: Option<Vec<u8>> = column::plain(row, "snapshot")?;
+    let mark = column::moment_or_none(&row, "mark")?;
+    let snapshot: Option<Vec<u8>> = column::plain(&row, "snapshot")?;
     Ok(match (snapshot, mark) {
         (Some(snapshot), mark) => LastRun::Clean { snapshot: Sealed(snapshot), mark },
         (None, Some(mark)) => LastRun::Unclean { mark },
