@@ -217,31 +217,34 @@ fn node_row(config: &Config, entropy: &dyn Entropy) -> anyhow::Result<NodeRow> {
 /// The node's name in its data folder: made at the first start, and the same ever after.
 fn node_id(folder: &Path, entropy: &dyn Entropy) -> anyhow::Result<String> {
     let path = folder.join("node-id");
-    let read = || std::fs::read_to_string(&path).map(|text| text.trim().to_owned());
-    let name = match read() {
-        Ok(name) => name,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-            let known = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '-';
-            let host: String = host.chars().filter(known).take(40).collect();
-            let host = if host.is_empty() { "node" } else { &host };
-            let [a, b, c, d] = entropy.bytes::<4>()?;
-            let name = format!("{host}-{a:02x}{b:02x}{c:02x}{d:02x}");
-            std::fs::write(&path, format!("{name}\n"))
-                .with_context(|| format!("{} cannot be written", path.display()))?;
-            name
-        }
+    let name = match std::fs::read_to_string(&path) {
+        Ok(text) => text.trim().to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => {
             return Err(error).with_context(|| format!("{} cannot be read", path.display()));
         }
     };
+    // An empty file is what a power cut leaves of the first start.
+    let name = if name.is_empty() { new_node_id(&path, entropy)? } else { name };
     let fits = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(fits) {
+    if name.len() > 64 || !name.chars().all(fits) {
         bail!(
             "{} holds no name of a node (1 to 64 letters, digits, dots, hyphens or underscores): correct or remove it",
             path.display()
         );
     }
+    Ok(name)
+}
+
+fn new_node_id(path: &Path, entropy: &dyn Entropy) -> anyhow::Result<String> {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let known = |letter: &char| letter.is_ascii_alphanumeric() || *letter == '-';
+    let host: String = host.chars().filter(known).take(40).collect();
+    let host = if host.is_empty() { "node" } else { &host };
+    let [a, b, c, d] = entropy.bytes::<4>()?;
+    let name = format!("{host}-{a:02x}{b:02x}{c:02x}{d:02x}");
+    std::fs::write(path, format!("{name}\n"))
+        .with_context(|| format!("{} cannot be written", path.display()))?;
     Ok(name)
 }
 
@@ -281,6 +284,9 @@ mod tests {
         let name = node_id(one.path(), &SystemEntropy).unwrap();
         assert_eq!(node_id(one.path(), &SystemEntropy).unwrap(), name);
         assert_ne!(node_id(other.path(), &SystemEntropy).unwrap(), name);
+        std::fs::write(one.path().join("node-id"), "").unwrap();
+        let anew = node_id(one.path(), &SystemEntropy).unwrap();
+        assert_eq!(node_id(one.path(), &SystemEntropy).unwrap(), anew, "an empty file is no name");
         std::fs::write(one.path().join("node-id"), "two words\n").unwrap();
         let error = node_id(one.path(), &SystemEntropy).unwrap_err().to_string();
         assert!(error.contains("node-id"), "{error}");

@@ -2,6 +2,7 @@
 //! before still runs.
 
 use std::fmt;
+use std::time::Duration;
 
 use edgeward_store::StoreError;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -202,8 +203,14 @@ pub(crate) async fn verify(
     Ok(())
 }
 
+/// How long a connection may take where nobody else bounds it.
+const CONNECT: Duration = Duration::from_secs(10);
+
 pub(crate) async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
-    options.connect().await.map_err(failed)
+    match tokio::time::timeout(CONNECT, options.connect()).await {
+        Ok(connected) => connected.map_err(failed),
+        Err(_) => Err(unavailable("the database did not answer in time")),
+    }
 }
 
 /// Whoever migrates waits here for whoever does so already.
