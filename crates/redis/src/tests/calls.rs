@@ -50,6 +50,18 @@ async fn a_frozen_server_costs_its_budget_once_and_comes_back_without_a_floor() 
     hub.stop().await;
 }
 
+/// On one thread, so that the task which takes a dead link away has had no turn yet.
+#[tokio::test]
+async fn a_link_that_has_died_leads_nowhere_before_it_is_taken_away() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let (hub, recorder) = started(options_of(server.address()), FirstStart::Fresh).await;
+    hub.link(bucket(0)).expect("a link").line.end("it died");
+    assert!(matches!(hub.link(bucket(0)), Err(StoreError::Unavailable(_))));
+    assert_eq!(recorder.closed(), 0, "nobody has taken it away yet");
+    until("back", || hub.link(bucket(0)).is_ok()).await;
+    hub.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_way_that_is_cut_closes_the_link_at_once_and_a_mended_one_opens_it() {
     let server = Redis::start(ServerOptions::default()).expect("Redis");
