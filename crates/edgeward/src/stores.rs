@@ -71,10 +71,20 @@ impl Stores {
         let stores = Self { durable, fleet, sealer: Arc::new(sealer), redis, database };
         let taken = place::take(stores.fleet.as_deref(), &*stores.durable, &node).await;
         if let Err(error) = taken {
+            stores.withdraw_id().await;
             stores.close().await;
             return Err(error);
         }
         Ok(stores)
+    }
+
+    /// A Redis that has come back empty must not keep the id of a node that was refused.
+    async fn withdraw_id(&self) {
+        if let Some(redis) = &self.redis
+            && let Err(error) = redis.withdraw_id().await
+        {
+            tracing::warn!(%error, "the id that was given to an empty Redis could not be taken back");
+        }
     }
 
     /// Gives the node's place back and closes everything, where its start has failed.

@@ -32,9 +32,14 @@ impl Bucket {
         usize::from(self.0)
     }
 
+    /// The one that the store's id lies beside.
+    pub(crate) fn of_store_id() -> Self {
+        Self(0)
+    }
+
     /// Whether the store's id lies beside it.
     pub(crate) fn has_store_id(self) -> bool {
-        self.0 == 0
+        self == Self::of_store_id()
     }
 
     /// The hash tag, such as `{17}`.

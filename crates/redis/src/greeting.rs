@@ -1,5 +1,6 @@
 //! Making a link ready: who the server is, the epochs of its buckets, and how it tells of changes.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use redis::{Pipeline, PushKind, Value};
@@ -47,9 +48,12 @@ async fn same_store(shared: &Shared, link: &Link) -> Result<bool, StartError> {
     pipeline.cmd("SET").arg(&key).arg(expected.clone().map_or_else(new_id, Ok)?).arg("NX");
     pipeline.cmd("GET").arg(&key);
     let mut answers = link.call_each(&pipeline, STEP).await?.into_iter();
-    if let Some(Err(error)) = answers.next() {
-        return if error.is_elsewhere() { Ok(false) } else { Err(error.into()) };
-    }
+    let made = match answers.next() {
+        Some(Err(error)) => {
+            return if error.is_elsewhere() { Ok(false) } else { Err(error.into()) };
+        }
+        set => matches!(set, Some(Ok(Value::Okay))) && expected.is_none(),
+    };
     let answer = match answers.next() {
         Some(Err(error)) if error.is_elsewhere() => return Ok(false),
         Some(answer) => answer?,
@@ -57,6 +61,9 @@ async fn same_store(shared: &Shared, link: &Link) -> Result<bool, StartError> {
     };
     let odd = || CallError::Odd { address: link.address.clone(), command: "GET" };
     let found = text(&answer).ok_or_else(odd)?;
+    if made {
+        shared.made_id.store(true, Ordering::SeqCst);
+    }
     let expected = shared.knows_store(&found);
     if found == expected {
         return Ok(true);

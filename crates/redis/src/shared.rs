@@ -1,6 +1,6 @@
 //! What the tasks that watch over servers, and those who use links, have in common.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -28,6 +28,8 @@ pub(crate) struct Shared {
     first: FirstStart,
     /// The id of the store, once it is known.
     store_id: OnceLock<String>,
+    /// Whether this node has given the store its id.
+    pub(crate) made_id: AtomicBool,
     /// The open servers; to be changed under `order` alone.
     open: ArcSwap<Vec<OpenServer>>,
     /// Held while links are opened and closed, so that the listener is told in the order in which it happened.
@@ -140,6 +142,7 @@ impl Shared {
             stopping: watch::Sender::new(false),
             first,
             store_id: OnceLock::new(),
+            made_id: AtomicBool::new(false),
             open: ArcSwap::default(),
             order: Mutex::new(()),
             trouble: watch::Sender::new(None),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use edgeward_core::nonce::{Claim, ClaimOutcome};
@@ -22,6 +23,7 @@ use crate::sessions::SessionTable;
 use crate::signals::{Ears, agent_message};
 use crate::{FirstStart, StartError};
 
+const WITHDRAW_ID: &str = include_str!("scripts/withdraw_id.lua");
 const SIGNAL: &str = include_str!("scripts/signal.lua");
 /// How long a signal's key stays, in milliseconds. It is the write that tells, not the key.
 const SIGNAL_MS: &str = "600000";
@@ -73,6 +75,23 @@ impl RedisStore {
     #[must_use]
     pub fn store_id(&self) -> String {
         self.calls.hub.shared.store_id().unwrap_or_default()
+    }
+
+    /// Takes back the id that this node has given the store, where it has: for a start that is given up.
+    /// A store that came back empty belongs to the nodes that were using it, and they go on with no
+    /// other id than theirs.
+    ///
+    /// # Errors
+    /// When it could not be taken back.
+    pub async fn withdraw_id(&self) -> Result<(), StoreError> {
+        let shared = &self.calls.hub.shared;
+        let (Some(id), true) = (shared.store_id(), shared.made_id.load(Ordering::SeqCst)) else {
+            return Ok(());
+        };
+        let key = self.calls.keys.store_id();
+        let script = Script::new(WITHDRAW_ID);
+        self.calls.script_in(Bucket::of_store_id(), &script, &[&key], &[id.as_bytes()]).await?;
+        Ok(())
     }
 
     /// How often a request has waited for Redis so far. What happens by the way is not counted:

@@ -1,8 +1,13 @@
 //! A store has an id, and a node goes on with no other.
 
 use edgeward_services::{Redis, RedisOptions as ServerOptions};
+use edgeward_store::StoreError;
+use edgeward_store::durable::Sealed;
+use edgeward_store::shared::SealSessions;
+use edgeward_wire::{SessionIdHash, SessionKey};
 
 use super::*;
+use crate::RedisStore;
 use crate::start::StartError;
 
 fn id(server: &Redis) -> Option<String> {
@@ -44,4 +49,41 @@ async fn a_server_with_another_id_is_not_used_until_it_has_the_right_one() {
     server.command(&["SET", "edgeward:i:{0}", &known]).expect("SET");
     until("a link", || all().iter().all(|it| hub.link(*it).is_ok())).await;
     hub.stop().await;
+}
+
+/// What a start that is refused must leave behind: nothing that it has made, and everything that was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_a_start_has_made_can_be_taken_back_and_no_other() {
+    let server = Redis::start(ServerOptions::default()).expect("Redis");
+    let open = async || {
+        let seal = Arc::new(NoSeal);
+        RedisStore::open(options_of(server.address()), FirstStart::Shared, seal)
+            .await
+            .expect("it opens")
+    };
+    let first = open().await;
+    let made = id(&server);
+    let second = open().await;
+    second.withdraw_id().await.expect("nothing to do");
+    assert_eq!(id(&server), made, "it is the first one's");
+    first.withdraw_id().await.expect("taken back");
+    assert_eq!(id(&server), None);
+    server.command(&["SET", "edgeward:i:{0}", "the right one"]).expect("SET");
+    first.withdraw_id().await.expect("nothing to do");
+    assert_eq!(id(&server).as_deref(), Some("the right one"));
+    second.stop().await;
+    first.stop().await;
+}
+
+/// Nothing is sealed here.
+struct NoSeal;
+
+impl SealSessions for NoSeal {
+    fn seal(&self, _: &SessionIdHash, _: &[u8], _: &SessionKey) -> Result<Sealed, StoreError> {
+        Err(StoreError::Unavailable("not of this test".to_owned()))
+    }
+
+    fn open(&self, _: &SessionIdHash, _: &[u8], _: &Sealed) -> Result<SessionKey, StoreError> {
+        Err(StoreError::Unavailable("not of this test".to_owned()))
+    }
 }
