@@ -16,8 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::node::Node;
 
-/// What an honest agent may be told while a store is away or its memory was lost: to sign again.
+/// What an honest agent may be told while a store is away or its memory was lost: to sign again. The
+/// last one is for a stamp from under a floor that passes just then.
 const HONEST: [&str; 3] = ["dependency_unavailable", "starting", "timestamp_outside_window"];
+
+/// Whether the answer is one that an honest agent signs again after.
+pub(crate) fn is_to_sign_again(answer: &Answer) -> bool {
+    answer.code().is_some_and(|code| HONEST.contains(&code))
+}
+
 /// An agent's pause between two requests: the machine has other things to do.
 const PAUSE: Duration = Duration::from_millis(8);
 /// How many replays are on their way at once, each to every node.
